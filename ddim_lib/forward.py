@@ -1,0 +1,82 @@
+"""The marginal q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I), read in both directions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def q_sample(x0: Tensor, alpha_bar_t: Tensor | float, noise: Tensor) -> Tensor:
+    """Draw x_t given x_0: sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise (Ho et al. 2020, eq. 4).
+
+    Args:
+        x0: (B, ...) clean data.
+        alpha_bar_t: a number, or one for each sample, (B,).
+        noise: standard Gaussian, the shape of ``x0``.
+
+    Raises:
+        ValueError: shapes that differ, integer data, or an ``alpha_bar_t`` outside (0, 1].
+    """
+    check_same("x0", x0, "noise", noise)
+    signal, std = _signal_and_noise(alpha_bar_t, x0)
+    return signal * x0 + std * noise
+
+
+def predict_x0(xt: Tensor, eps: Tensor, alpha_bar_t: Tensor | float) -> Tensor:
+    """The x_0 that a noise estimate implies: (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t).
+
+    Source: Song et al. 2021 (DDIM), eq. 9. Arguments and errors as in :func:`q_sample`.
+    """
+    check_same("xt", xt, "eps", eps)
+    signal, std = _signal_and_noise(alpha_bar_t, xt)
+    return (xt - std * eps) / signal
+
+
+def predict_eps(xt: Tensor, x0: Tensor, alpha_bar_t: Tensor | float) -> Tensor:
+    """The noise that leads from x_0 to x_t: (x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t).
+
+    Arguments and errors as in :func:`q_sample`; moreover ``alpha_bar_t`` must be below 1, since clean data carries no
+    noise to read off.
+    """
+    check_same("xt", xt, "x0", x0)
+    signal, std = _signal_and_noise(alpha_bar_t, xt)
+    if torch.any(torch.as_tensor(std) == 0):
+        raise ValueError("alpha_bar_t must be below 1 to recover the noise, got 1 (time 0 carries none)")
+    return (xt - signal * x0) / std
+
+
+def per_sample(coefficient: Tensor | float, x: Tensor) -> Tensor:
+    """Shape a float64 coefficient, a scalar or (B,), so that it multiplies ``x`` (B, ...) in the dtype of ``x``."""
+    coefficient = torch.as_tensor(coefficient, dtype=torch.float64)
+    if coefficient.ndim == 0:
+        return coefficient
+    if coefficient.shape != x.shape[:1]:
+        raise ValueError(
+            f"a coefficient must be a number or have shape ({len(x)},), got shape {tuple(coefficient.shape)}"
+        )
+    return coefficient.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+
+def check_same(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
+    """Raise ValueError unless both are floating-point tensors of one shape and dtype."""
+    for name, value in ((name_a, a), (name_b, b)):
+        if not value.is_floating_point():
+            raise ValueError(f"{name} must be a floating-point tensor, got {value.dtype}")
+    if a.shape != b.shape or a.dtype != b.dtype:
+        raise ValueError(
+            f"{name_a} and {name_b} must have the same shape and dtype, "
+            f"got {tuple(a.shape)} {a.dtype} and {tuple(b.shape)} {b.dtype}"
+        )
+
+
+def check_alpha_bar(name: str, value: Tensor | float) -> Tensor:
+    """Return ``value`` as float64; raise ValueError naming it unless all of it lies in (0, 1]."""
+    value = torch.as_tensor(value, dtype=torch.float64)
+    if not torch.all((value > 0) & (value <= 1)):
+        raise ValueError(f"{name} must lie in (0, 1], got {value.tolist()}")
+    return value
+
+
+def _signal_and_noise(alpha_bar_t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor]:
+    alpha_bar_t = check_alpha_bar("alpha_bar_t", alpha_bar_t)
+    return per_sample(alpha_bar_t.sqrt(), x), per_sample((1 - alpha_bar_t).sqrt(), x)

@@ -1,0 +1,46 @@
+"""Drawing: functions that take an Axes and arrays, and the tiling of image batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+
+def tile(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
+    """Lay images out on one sheet, row by row, separated by white lines.
+
+    Args:
+        images: (N, C, H, W) in [-1, 1] (clipped to it), C = 1 or 3.
+        columns: images a row.
+        gap: white pixels between images.
+
+    Returns:
+        float32 (rows, columns, 3) in [0, 1].
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must be (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    n, _, h, w = images.shape
+    rows = -(-n // columns)
+    sheet = torch.ones(3, rows * (h + gap) + gap, columns * (w + gap) + gap)
+    for i, image in enumerate(images.detach().float().cpu().clamp(-1, 1) / 2 + 0.5):
+        top, left = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
+        sheet[:, top : top + h, left : left + w] = image
+    return sheet.permute(1, 2, 0).numpy()
+
+
+def save_grid(path: Path, images: Tensor, columns: int = 10, scale: int = 2) -> None:
+    """Write images as one PNG sheet, each pixel ``scale`` times enlarged."""
+    sheet = tile(images, columns).repeat(scale, axis=0).repeat(scale, axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    matplotlib.image.imsave(path, sheet, format="png")
+
+
+def show_images(ax: Axes, images: Tensor, columns: int) -> None:
+    """Show a batch of images (N, C, H, W) on an Axes, without ticks."""
+    ax.imshow(tile(images, columns), interpolation="nearest")
+    ax.set_axis_off()

@@ -1,0 +1,249 @@
+"""The DDIM update and the samplers built on it (Song et al. 2021, "DDIM")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .forward import check_alpha_bar, check_same, per_sample, predict_eps, predict_x0
+from .schedules import Schedule
+from .unet import EpsModel
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One state of a trajectory.
+
+    Attributes:
+        t: the time of ``xt``.
+        xt: (B, ...) the state.
+        x0_pred: (B, ...) the clean image that ``eps`` implies; at t = 0 it is ``xt``.
+        eps: (B, ...) the noise estimate used at this state; at t = 0, where there is none, the one before.
+    """
+
+    t: int
+    xt: Tensor
+    x0_pred: Tensor
+    eps: Tensor
+
+
+def ddim_sigma(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float, eta: float) -> Tensor:
+    """sigma = eta * sqrt(beta_tilde), the noise put back in a step from t to s < t (DDIM, eq. 16).
+
+    beta_tilde = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s) is the variance of DDPM's
+    posterior. eta = 0 is deterministic, eta = 1 is DDPM; sigma goes with eta, the variance with eta squared.
+
+    Returns:
+        float64, the common shape of both alpha_bar.
+
+    Raises:
+        ValueError: an alpha_bar outside (0, 1], ``alpha_bar_t >= alpha_bar_s``, eta negative, or eta so large that
+            sigma^2 > 1 - alpha_bar_s (the message names the largest eta).
+    """
+    alpha_bar_t, alpha_bar_s = _check_pair(alpha_bar_t, alpha_bar_s)
+    if not eta >= 0:
+        raise ValueError(f"eta must be 0 or more, got {eta}")
+    one_step = 1 - alpha_bar_t / alpha_bar_s
+    largest = ((1 - alpha_bar_t) / one_step).sqrt().min().item()
+    if eta > largest * (1 + 1e-12):
+        raise ValueError(f"eta = {eta} makes sigma^2 > 1 - alpha_bar_s; here eta must be at most {largest:.6g}")
+    return eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * one_step).sqrt()
+
+
+def ddim_coefficients(
+    alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float, sigma: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """(m, n) of q(x_s | x_t, x_0) = N(m x_0 + n x_t, sigma^2 I) (DDIM, eq. 7, solved for m and n).
+
+    Returns:
+        two float64 tensors, the common shape of the arguments.
+
+    Raises:
+        ValueError: an alpha_bar outside (0, 1], ``alpha_bar_t >= alpha_bar_s``, sigma negative or
+            sigma^2 > 1 - alpha_bar_s.
+    """
+    alpha_bar_t, alpha_bar_s = _check_pair(alpha_bar_t, alpha_bar_s)
+    n = direction(alpha_bar_s, sigma) / (1 - alpha_bar_t).sqrt()
+    return alpha_bar_s.sqrt() - n * alpha_bar_t.sqrt(), n
+
+
+def direction(alpha_bar_s: Tensor, sigma: Tensor | float) -> Tensor:
+    """sqrt(1 - alpha_bar_s - sigma^2), what multiplies eps in x_s; raises ValueError where there is no real root."""
+    sigma = torch.as_tensor(sigma, dtype=torch.float64)
+    room = 1 - alpha_bar_s
+    if not torch.all((sigma >= 0) & (sigma.square() <= room * (1 + 1e-12))):
+        raise ValueError(
+            f"sigma must satisfy 0 <= sigma^2 <= 1 - alpha_bar_s = {room.tolist()}, got sigma = {sigma.tolist()}"
+        )
+    return (room - sigma.square()).clamp(min=0).sqrt()
+
+
+def ddim_step(
+    xt: Tensor,
+    eps: Tensor,
+    alpha_bar_t: Tensor | float,
+    alpha_bar_s: Tensor | float,
+    sigma: Tensor | float,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """One update x_t -> x_s (DDIM, eq. 12): sqrt(alpha_bar_s) x0_pred + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise.
+
+    With sigma = 0 it also runs forwards in time (``alpha_bar_s < alpha_bar_t``), which is how images are encoded.
+
+    Args:
+        xt: (B, ...) the state at time t.
+        eps: its noise estimate, the shape of ``xt``.
+        alpha_bar_t, alpha_bar_s, sigma: numbers, or one for each sample, (B,).
+        noise: standard Gaussian, the shape of ``xt``; needed where sigma > 0.
+
+    Raises:
+        ValueError: shapes or dtypes that differ, coefficients out of range, or noise missing.
+    """
+    alpha_bar_s = check_alpha_bar("alpha_bar_s", alpha_bar_s)
+    sigma = torch.as_tensor(sigma, dtype=torch.float64)
+    x0_pred = predict_x0(xt, eps, alpha_bar_t)
+    xs = per_sample(alpha_bar_s.sqrt(), xt) * x0_pred + per_sample(direction(alpha_bar_s, sigma), xt) * eps
+    if not torch.any(sigma > 0):
+        return xs
+    if noise is None:
+        raise ValueError(f"a step with sigma = {sigma.tolist()} > 0 needs noise, got None")
+    check_same("xt", xt, "noise", noise)
+    return xs + per_sample(sigma, xt) * noise
+
+
+def ddim_sample(
+    model: EpsModel,
+    schedule: Schedule,
+    xT: Tensor,
+    tau: Tensor,
+    eta: float = 0.0,
+    *,
+    variance: str = "eta",
+    generator: torch.Generator | None = None,
+    clip_x0: bool = False,
+) -> Iterator[Step]:
+    """Walk from x_T down to x_0 along tau: S network evaluations, S + 1 steps, the last with ``t == 0``.
+
+    Args:
+        model: the noise predictor.
+        schedule: the schedule that the model was trained with.
+        xT: (B, ...) standard Gaussian noise.
+        tau: int64 (S+1,) from :func:`make_tau`, or any increasing times that start at 0.
+        eta: 0 is deterministic and draws no random number; 1 is DDPM on tau.
+        variance: ``"eta"``; or ``"sigma_hat"``, DDPM with the larger noise sqrt(1 - alpha_bar_t / alpha_bar_s) beside
+            the mean of eta = 1 (DDIM, appendix D.3). Both leave the last step, to t = 0, without noise.
+        generator: source of the noise; drawn on the generator's device, so that seeds mean the same everywhere.
+        clip_x0: clip x0_pred to [-1, 1] and take eps anew from it.
+
+    Raises:
+        ValueError: at once for bad arguments; while walking, if the model returns NaN or infinity (naming the time).
+    """
+    _check_walk("xT", xT, tau, schedule)
+    alpha_bar = schedule.alpha_bar[tau]
+    sigma, std = _noise_levels(alpha_bar, eta, variance)
+
+    @torch.no_grad()
+    def walk() -> Iterator[Step]:
+        x = xT
+        for i in range(len(tau) - 1, 0, -1):
+            eps = _evaluate(model, x, int(tau[i]))
+            x0_pred = predict_x0(x, eps, alpha_bar[i])
+            if clip_x0:
+                x0_pred = x0_pred.clamp(-1, 1)
+                eps = predict_eps(x, x0_pred, alpha_bar[i])
+            yield Step(int(tau[i]), x, x0_pred, eps)
+            noise = _randn_like(x, generator) * (std[i] / sigma[i]) if std[i] > 0 else None
+            x = ddim_step(x, eps, alpha_bar[i], alpha_bar[i - 1], sigma[i], noise)
+        yield Step(0, x, x, eps)
+
+    return walk()
+
+
+def ddim_encode(model: EpsModel, schedule: Schedule, x0: Tensor, tau: Tensor) -> Iterator[Step]:
+    """Walk from x_0 up to x_T with the deterministic update run backwards (DDIM, section 4.3): S + 1 steps.
+
+    The noise estimate at x_s is held over the step to the next time; at time 0, which the network never saw, it is
+    asked about t = 1. Arguments and errors as in :func:`ddim_sample`.
+    """
+    _check_walk("x0", x0, tau, schedule)
+    alpha_bar = schedule.alpha_bar[tau]
+
+    @torch.no_grad()
+    def walk() -> Iterator[Step]:
+        x = x0
+        for i in range(len(tau)):
+            eps = _evaluate(model, x, max(1, int(tau[i])))
+            yield Step(int(tau[i]), x, predict_x0(x, eps, alpha_bar[i]), eps)
+            if i + 1 < len(tau):
+                x = ddim_step(x, eps, alpha_bar[i], alpha_bar[i + 1], sigma=0.0)
+
+    return walk()
+
+
+def slerp(x: Tensor, y: Tensor, weight: float) -> Tensor:
+    """Spherical interpolation of two batches of noise, sample by sample (DDIM, eq. 67): x at 0, y at 1.
+
+    Args:
+        x, y: (B, ...), the same shape.
+        weight: where between them, in [0, 1].
+    """
+    check_same("x", x, "y", y)
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight must lie in [0, 1], got {weight}")
+    a, b = x.flatten(1).double(), y.flatten(1).double()
+    cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    angle = cosine.clamp(-1, 1).acos()
+    parallel = angle.sin() < 1e-6
+    sine = torch.where(parallel, 1.0, angle.sin())
+    at_x = torch.where(parallel, 1 - weight, ((1 - weight) * angle).sin() / sine)
+    at_y = torch.where(parallel, weight, (weight * angle).sin() / sine)
+    return per_sample(at_x, x) * x + per_sample(at_y, y) * y
+
+
+def _evaluate(model: EpsModel, x: Tensor, t: int) -> Tensor:
+    eps = model(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device))
+    if not torch.isfinite(eps).all():
+        raise ValueError(f"the model returned NaN or infinity at t = {t}")
+    return eps
+
+
+def _randn_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+
+
+def _noise_levels(alpha_bar: Tensor, eta: float, variance: str) -> tuple[Tensor, Tensor]:
+    """For each time of tau: sigma, which shapes the mean, and the standard deviation of the noise added."""
+    if variance not in ("eta", "sigma_hat"):
+        raise ValueError(f"variance must be 'eta' or 'sigma_hat', got {variance!r}")
+    if variance == "sigma_hat" and eta not in (0.0, 1.0):
+        raise ValueError(f"variance='sigma_hat' takes its mean from eta = 1; leave eta out, got {eta}")
+    zero = torch.zeros(1, dtype=torch.float64)  # nothing is below time 0
+    sigma = torch.cat([zero, ddim_sigma(alpha_bar[1:], alpha_bar[:-1], 1.0 if variance == "sigma_hat" else eta)])
+    if variance == "eta":
+        return sigma, sigma
+    std = torch.cat([zero, zero, (1 - alpha_bar[2:] / alpha_bar[1:-1]).sqrt()])  # no noise on the last step
+    return sigma, std
+
+
+def _check_walk(name: str, x: Tensor, tau: Tensor, schedule: Schedule) -> None:
+    if not x.is_floating_point() or x.ndim < 1 or len(x) == 0:
+        raise ValueError(f"{name} must be a floating-point batch (B, ...), got {x.dtype} of shape {tuple(x.shape)}")
+    if tau.ndim != 1 or tau.dtype != torch.int64 or len(tau) < 2:
+        raise ValueError(f"tau must be int64 of shape (S+1,), got {tau.dtype} of shape {tuple(tau.shape)}")
+    if tau[0] != 0 or (tau.diff() <= 0).any() or tau[-1] > schedule.T:
+        raise ValueError(f"tau must increase strictly from 0 to at most T = {schedule.T}, got {tau.tolist()}")
+
+
+def _check_pair(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float) -> tuple[Tensor, Tensor]:
+    alpha_bar_t = check_alpha_bar("alpha_bar_t", alpha_bar_t)
+    alpha_bar_s = check_alpha_bar("alpha_bar_s", alpha_bar_s)
+    if not torch.all(alpha_bar_t < alpha_bar_s):
+        raise ValueError(
+            "alpha_bar_t must be below alpha_bar_s (s is the earlier time), "
+            f"got {alpha_bar_t.tolist()} and {alpha_bar_s.tolist()}"
+        )
+    return alpha_bar_t, alpha_bar_s

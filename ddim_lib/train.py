@@ -1,0 +1,239 @@
+"""Training the noise predictor (Ho et al. 2020, algorithm 1)."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .forward import q_sample
+from .schedules import Schedule
+from .unet import EpsModel, UNet
+from .weights import WeightsError, load_tensors, save_tensors
+
+HISTORY_EVERY = 100  # steps averaged into one point of TrainState.history
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        steps: optimizer steps in all.
+        batch_size: images a step.
+        lr: Adam's learning rate after the warm-up.
+        warmup: steps over which the learning rate rises linearly.
+        cooldown: share of ``steps`` at the end over which it falls linearly to 0.
+        ema: decay of the exponential moving average of the weights; smaller in the first steps.
+        bf16: run the network under bfloat16 autocast.
+        seed: seeds batches, times and noise (the weights are the caller's).
+    """
+
+    steps: int = 10_000
+    batch_size: int = 128
+    lr: float = 1e-3
+    warmup: int = 500
+    cooldown: float = 0.2
+    ema: float = 0.999
+    bf16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("cooldown", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+
+
+@dataclass(eq=False)
+class TrainState:
+    """All that training changes; one such state is yielded after every step.
+
+    Attributes:
+        step: optimizer steps done.
+        loss: the last batch's loss, 0-d, on the training device.
+        model: the network being trained.
+        ema: its moving average, the one to sample from.
+        optimizer: Adam.
+        generator: draws batches, times and noise.
+        history: (step, mean loss over the steps before it), every 100 steps.
+        seconds: time spent in steps, over all runs.
+        running: losses since the last entry of ``history``.
+    """
+
+    step: int
+    loss: Tensor
+    model: UNet
+    ema: UNet
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    history: list[tuple[int, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    running: list[Tensor] = field(default_factory=list)
+
+
+def noise_prediction_loss(
+    model: EpsModel, schedule: Schedule, x0: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """L_simple (Ho et al. 2020, eq. 14): mean of (eps - model(x_t, t))^2 over one random t and eps an image.
+
+    Args:
+        x0: (B, C, H, W) clean images.
+        generator: source of t and eps, on the device of ``x0``.
+    """
+    t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=x0.device)
+    eps = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+    xt = q_sample(x0, schedule.alpha_bar.to(x0.device)[t], eps)
+    return F.mse_loss(model(xt, t).to(eps.dtype), eps)
+
+
+def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    """ema <- decay * ema + (1 - decay) * model, in place."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The rate for the update after ``step`` steps: linear warm-up, constant, linear cool-down to 0."""
+    rise = (step + 1) / (config.warmup + 1)
+    fall = (config.steps - step) / max(1.0, config.cooldown * config.steps)
+    return config.lr * min(1.0, rise, fall)
+
+
+def start(unet: UNet, config: TrainConfig) -> TrainState:
+    """The state before the first step. ``unet`` is trained in place."""
+    device = next(unet.parameters()).device
+    return TrainState(
+        step=0,
+        loss=torch.tensor(math.nan),
+        model=unet,
+        ema=copy.deepcopy(unet).eval().requires_grad_(False),
+        optimizer=torch.optim.Adam(unet.parameters(), lr=config.lr, betas=(0.9, 0.99)),
+        generator=torch.Generator(device).manual_seed(config.seed),
+    )
+
+
+def train(
+    unet: UNet, images: Tensor, schedule: Schedule, config: TrainConfig, state: TrainState | None = None
+) -> Iterator[TrainState]:
+    """Train ``unet`` in place, on the device of its weights; yield the state after every step.
+
+    Args:
+        unet: the network.
+        images: (N, C, H, W) in [-1, 1].
+        schedule: the noise schedule.
+        config: how to train.
+        state: where to go on from, as :func:`load_checkpoint` returns it (``unet`` is then ``state.model``).
+
+    Raises:
+        ValueError: images out of range or not floating point.
+        FloatingPointError: the loss is NaN or infinite (checked every 100 steps).
+    """
+    if not images.is_floating_point() or images.ndim != 4 or images.abs().max() > 1:
+        raise ValueError(f"images must be (N, C, H, W) floats in [-1, 1], got {images.dtype} {tuple(images.shape)}")
+    state = state or start(unet, config)
+    images = images.to(next(state.model.parameters()).device)
+    return _steps(state, images, schedule, config)
+
+
+def _steps(state: TrainState, images: Tensor, schedule: Schedule, config: TrainConfig) -> Iterator[TrainState]:
+    device = images.device
+    while state.step < config.steps:
+        began = time.perf_counter()
+        state.model.train()
+        batch = torch.randint(len(images), (config.batch_size,), generator=state.generator, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            loss = noise_prediction_loss(state.model, schedule, images[batch], state.generator)
+        state.optimizer.param_groups[0]["lr"] = learning_rate(state.step, config)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+        update_ema(state.ema, state.model, min(config.ema, (1 + state.step) / (10 + state.step)))
+        state.step += 1
+        state.loss = loss.detach()
+        _record(state)
+        state.seconds += time.perf_counter() - began
+        yield state
+
+
+def _record(state: TrainState) -> None:
+    state.running.append(state.loss)
+    if state.step % HISTORY_EVERY:
+        return
+    mean = torch.stack(state.running).mean().item()
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"the loss is {mean} in the {len(state.running)} steps up to {state.step}")
+    state.history.append((state.step, mean))
+    state.running.clear()
+
+
+def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig) -> Path:
+    """Write ``checkpoint-STEP.safetensors`` and its JSON, then remove the older ones.
+
+    Nothing older is touched until the new files are complete, so a full disk or a kill leaves the last checkpoint.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
+    tensors["generator"] = state.generator.get_state()
+    tensors["running"] = torch.stack(state.running).cpu() if state.running else torch.zeros(0)
+    path = folder / f"checkpoint-{state.step:08d}.safetensors"
+    info = {"step": state.step, "unet": asdict(state.model.config), "train": asdict(config)}
+    info |= {"history": state.history, "seconds": state.seconds}
+    save_tensors(path, tensors, info)
+    for old in folder.glob("checkpoint-*"):
+        if old.stem < path.stem:
+            old.unlink()
+    return path
+
+
+def load_checkpoint(folder: Path, unet: UNet, config: TrainConfig) -> TrainState:
+    """Load the newest checkpoint of ``folder`` into ``unet``; pass the state to :func:`train` to go on.
+
+    Raises:
+        WeightsError: no checkpoint, a damaged one, or one of another configuration (``steps`` alone may differ).
+    """
+    sealed = sorted(path for path in folder.glob("checkpoint-*.safetensors") if path.with_suffix(".json").exists())
+    if not sealed:
+        raise WeightsError(f"no checkpoint in {folder}; train without --resume first")
+    tensors, info = load_tensors(sealed[-1])
+    _check_same_run(info, unet, config, sealed[-1])
+    state = start(unet, config)
+    state.model.load_state_dict(_part(tensors, "model."))
+    state.ema.load_state_dict(_part(tensors, "ema."))
+    adam = state.optimizer.state_dict()
+    for name, value in _part(tensors, "adam.").items():
+        index, moment = name.split(".")
+        adam["state"].setdefault(int(index), {})[moment] = value
+    state.optimizer.load_state_dict(adam)
+    state.generator.set_state(tensors["generator"])
+    state.step, state.seconds = info["step"], info["seconds"]
+    state.history = [tuple(point) for point in info["history"]]
+    state.running = list(tensors["running"].to(next(unet.parameters()).device))
+    return state
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _check_same_run(info: dict[str, Any], unet: UNet, config: TrainConfig, path: Path) -> None:
+    stored = {"unet": info["unet"], "train": info["train"] | {"steps": config.steps}}
+    stored["unet"] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["unet"].items()}
+    wanted = {"unet": asdict(unet.config), "train": asdict(config)}
+    for part, values in wanted.items():
+        for key, value in values.items():
+            if stored[part].get(key) != value:
+                raise WeightsError(f"{path} was made with {key} = {stored[part].get(key)}, this run asks for {value}")
