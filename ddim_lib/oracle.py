@@ -64,7 +64,6 @@ class GaussianMixture:
 
     def eps_model(self, schedule: Schedule) -> EpsModel:
         """The exact E[eps | x_t] under ``schedule``, for states of shape (B, D) or (B, ...) with D numbers each."""
-
         return _eps_model(self.expected_x0, self.means.shape[1], schedule)
 
     def expected_x0(self, xt: Tensor, alpha_bar_t: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Step:
 
 
 def ddim_sigma(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float, eta: float) -> Tensor:
-    """sigma = eta * sqrt(beta_tilde), the noise put back in a step from t to s < t (DDIM, eq. 16).
+    """Sigma = eta * sqrt(beta_tilde), the noise put back in a step from t to s < t (DDIM, eq. 16).
 
     beta_tilde = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s) is the variance of DDPM's
     posterior. eta = 0 is deterministic, eta = 1 is DDPM; sigma goes with eta, the variance with eta squared.

@@ -98,7 +98,7 @@ def noise_prediction_loss(
 
 
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """ema <- decay * ema + (1 - decay) * model, in place."""
+    """Ema <- decay * ema + (1 - decay) * model, in place."""
     with torch.no_grad():
         torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 

@@ -189,7 +189,7 @@ class UNet(nn.Module):
             raise ValueError(f"xt must have the dtype of the network's weights, {dtype}, got {xt.dtype}")
         if t.shape != xt.shape[:1] or t.dtype != torch.int64:
             raise ValueError(f"t must be int64 of shape ({len(xt)},), got {t.dtype} of shape {tuple(t.shape)}")
-        if len(t) and not (1 <= int(t.min()) and int(t.max()) <= self.config.T):
+        if len(t) and not (int(t.min()) >= 1 and int(t.max()) <= self.config.T):
             span = f"{int(t.min())} to {int(t.max())}"
             raise ValueError(f"t must lie in 1..T = 1..{self.config.T}, got times from {span}")
 

@@ -1,0 +1,38 @@
+# `make book` and `make test` need only Python (3.11 or newer), pip, make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+.PHONY: book test refresh lint unit notebooks clean
+
+book: $(STAMP)  ## build the pages from the committed outputs, and print where they are
+	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+test: lint book unit notebooks  ## all that CI checks
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+unit: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests
+
+notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the committed ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-current-env \
+		--nbval-cell-timeout 120 -W default -p no:cacheprovider chapters
+
+refresh: $(STAMP)  ## execute every chapter in place, and seal it with the fingerprint of the code
+	$(BIN)/python tools/notebooks.py refresh
+
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf _build
