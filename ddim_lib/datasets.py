@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pooch
+import platformdirs
 import torch
 from torch import Tensor
 
@@ -43,7 +43,7 @@ class DatasetError(ValueError):
 
 def data_root(root: str | Path | None = None) -> Path:
     """The folder of the data sets: ``root``, or ``$DDIM_DATA``, or the user's cache."""
-    return Path(root or os.environ.get("DDIM_DATA") or pooch.os_cache("ddim_lib"))
+    return Path(root or os.environ.get("DDIM_DATA") or platformdirs.user_cache_dir("ddim_lib"))
 
 
 def load_dataset(name: str = "mnist-5k", split: str = "train", root: str | Path | None = None) -> tuple[Tensor, Tensor]:
@@ -74,6 +74,8 @@ def load_dataset(name: str = "mnist-5k", split: str = "train", root: str | Path 
 
 def download(name: str, root: str | Path | None = None) -> Path:
     """Fetch a data set's canonical files with pooch, check their SHA-256, and return their folder."""
+    import pooch  # here, because its progress bar prints a warning when it is imported in a notebook
+
     folder = data_root(root)
     if name == "mnist":
         for file, sha256 in MNIST_SHA256.items():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib
 import matplotlib.image
 import numpy as np
 import torch
+from cycler import cycler
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -44,3 +46,21 @@ def show_images(ax: Axes, images: Tensor, columns: int) -> None:
     """Show a batch of images (N, C, H, W) on an Axes, without ticks."""
     ax.imshow(tile(images, columns), interpolation="nearest")
     ax.set_axis_off()
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the book: large type, thin frames, the colour-blind safe palette of Okabe and Ito."""
+    matplotlib.rcParams.update(
+        {
+            "axes.grid": True,
+            "axes.prop_cycle": cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "figure.figsize": (7, 3.6),
+            "font.size": 12,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+        }
+    )

@@ -6,6 +6,7 @@ own code cells. A test compares it, so that no figure goes stale (nbval does not
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
+# Figures of chapters that other pages show: file -> (chapter, name of the figure).
+PICTURES = {ROOT / "images" / "digits_by_steps.png": ("07_accelerated_sampling", "fig-digits-by-steps")}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -46,6 +49,14 @@ def seal(notebook: NotebookNode) -> dict[str, str]:
     return {"library": library_fingerprint(), "cells": code_fingerprint(notebook)}
 
 
+def figure(notebook: NotebookNode, name: str) -> bytes:
+    """The PNG of the cell whose figure is called ``name``."""
+    for cell in notebook.cells:
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
+            return next(base64.b64decode(out.data["image/png"]) for out in cell.outputs if "image/png" in out.get("data", {}))
+    raise ValueError(f"no cell has a figure called {name!r}")
+
+
 def refresh(path: Path) -> None:
     """Execute one notebook and write it back with normal metadata, so that no change gives no difference."""
     notebook = nbformat.read(path, as_version=4)
@@ -55,6 +66,10 @@ def refresh(path: Path) -> None:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
     nbformat.write(notebook, path)
+    for picture, (chapter, name) in PICTURES.items():
+        if chapter == path.stem:
+            picture.parent.mkdir(exist_ok=True)
+            picture.write_bytes(figure(notebook, name))
 
 
 def main(arguments: list[str]) -> int:

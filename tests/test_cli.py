@@ -1,0 +1,301 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import torch
+
+import ddim_lib.__main__ as cli
+from ddim_lib import UNet, UNetConfig, make_tau
+from ddim_lib.weights import load_weights, save_weights
+
+TINY = UNetConfig(channels=(4, 4, 8), attention=(False, False, True), groups=4)
+TRAIN = ["train", "mnist-5k", "--batch-size", "4", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Train a tiny network, and sample its sheets in two steps instead of fifty."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cli.PRESETS, "mnist-5k", TINY)
+        patch.setattr(cli, "make_tau", lambda T, S, *rest: make_tau(T, 2 if S == 50 else S, *rest))
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of 4 steps."""
+    out = tmp_path_factory.mktemp("run")
+    assert cli.main([*TRAIN, "--steps", "4", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "net.safetensors"
+    save_weights(path, UNet(TINY), {})
+    return path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_refused(capsys, arguments, *parts):
+    """Exit status 2 and one line on stderr that holds the parts."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    (line,) = capsys.readouterr().err.removesuffix("\n").split("\n")
+    line = line.rsplit("\r")[-1]  # what a progress bar wrote is gone from the screen
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+
+
+# train
+
+
+def test_training_leaves_a_checkpoint_weights_and_a_sheet(trained):
+    wanted = ["checkpoint-00000004.json", "checkpoint-00000004.safetensors", "ema.json", "ema.safetensors"]
+    assert names(trained) == [*wanted, "samples-00000004.png"]
+
+
+def test_training_writes_a_sheet_of_a_hundred_digits(trained):
+    sheet = matplotlib.image.imread(trained / "samples-00000004.png")
+    assert sheet.shape[:2] == (2 * (10 * 30 + 2), 2 * (10 * 30 + 2))
+
+
+def test_training_says_where_the_weights_come_from(trained):
+    info = json.loads((trained / "ema.json").read_text())
+    assert (info["dataset"], info["steps"], info["seed"]) == ("mnist-5k", 4, 0)
+    assert info["dataset_sha256"].startswith("846f6cad")
+    assert info["final_loss"] > 0
+    assert info["command"].startswith("python -m ddim_lib ")
+    assert info["train"]["batch_size"] == 4
+
+
+def test_a_folder_that_holds_a_checkpoint_is_not_trained_in_without_resume(trained, capsys):
+    before = {path: path.read_bytes() for path in trained.iterdir()}
+    assert_refused(capsys, [*TRAIN, "--steps", "4", "--out", trained], str(trained), "--resume")
+    assert {path: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    common = ["--steps", "6", "--checkpoint-every", "3"]
+    real = cli.save_checkpoint
+
+    def stops(*args):
+        real(*args)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "save_checkpoint", stops)
+        assert cli.main([*TRAIN, *common, "--out", str(stopped)]) == 130
+    torch.rand(3)  # another process would stand elsewhere in the global generator
+    assert cli.main([*TRAIN, *common, "--out", str(stopped), "--resume"]) == 0
+    assert cli.main([*TRAIN, *common, "--out", str(whole)]) == 0
+    for file in ("ema.safetensors", "checkpoint-00000006.safetensors"):
+        assert (stopped / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_a_run_can_be_resumed_to_more_steps(trained, tmp_path):
+    out = tmp_path / "more"
+    out.mkdir()
+    for path in trained.glob("checkpoint-*"):
+        (out / path.name).write_bytes(path.read_bytes())
+    assert cli.main([*TRAIN, "--steps", "6", "--out", str(out), "--resume"]) == 0
+    assert "checkpoint-00000006.json" in names(out)
+    assert "checkpoint-00000004.json" not in names(out)
+    assert json.loads((out / "ema.json").read_text())["steps"] == 6
+
+
+def test_an_interrupted_run_keeps_what_it_did(tmp_path, capsys, monkeypatch):
+    real, calls = cli.train, []
+
+    def interrupted(*args):
+        for state in real(*args):
+            calls.append(state.step)
+            yield state
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train", interrupted)
+    assert cli.main([*TRAIN, "--steps", "5", "--out", str(tmp_path)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert names(tmp_path) == ["checkpoint-00000002.json", "checkpoint-00000002.safetensors"]
+
+
+@pytest.fixture
+def resumable(trained, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    for path in trained.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    return out
+
+
+def test_a_loss_that_turns_nan_never_replaces_a_good_checkpoint(resumable, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["ddim_lib.train"], "noise_prediction_loss", nan_loss)
+    assert cli.main([*TRAIN, "--steps", "6", "--out", str(resumable), "--resume"]) == 2
+    assert "checkpoint-00000004.safetensors" in names(resumable)
+
+
+def nan_loss(model, schedule, x0, generator=None):
+    return model(x0, torch.ones(len(x0), dtype=torch.int64)).mean() * float("nan")
+
+
+def test_resuming_with_another_learning_rate_is_refused(resumable, capsys):
+    assert_refused(capsys, [*TRAIN, "--out", resumable, "--resume", "--lr", "0.5"], "lr", "0.5")
+
+
+def test_resuming_without_a_checkpoint_is_refused(tmp_path, capsys):
+    assert_refused(capsys, [*TRAIN, "--out", tmp_path, "--resume"], "no checkpoint in", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--steps", "0"),
+        ("--batch-size", "0"),
+        ("--lr", "-1"),
+        ("--ema", "1"),
+        ("--checkpoint-every", "0"),
+        ("--sample-every", "0"),
+    ],
+)
+def test_training_numbers_out_of_range_are_refused(tmp_path, capsys, option, value):
+    arguments = [*TRAIN, "--steps", "4", "--out", tmp_path, option, value]
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    assert option.strip("-").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
+
+
+def test_missing_data_is_refused_with_the_offline_choice(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DDIM_DATA", str(tmp_path))
+    arguments = ["train", "mnist", "--out", tmp_path / "run", "--device", "cpu"]
+    assert_refused(capsys, arguments, str(tmp_path / "mnist"), "python -m ddim_lib download mnist", "'mnist-5k'")
+
+
+@pytest.mark.parametrize("command", [["train", "mnist-5k"], ["sample", "mnist"]])
+def test_cuda_without_cuda_is_refused(tmp_path, capsys, monkeypatch, command):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert_refused(capsys, [*command, "--out", tmp_path / "out", "--device", "cuda"], "--device cuda", "--device cpu")
+    assert names(tmp_path) == []
+
+
+# sample
+
+
+@pytest.mark.parametrize(("n", "side"), [(1, 1), (9, 3)])
+def test_sampling_writes_a_square_sheet(weights, tmp_path, n, side):
+    out = tmp_path / "digits.png"
+    assert (
+        cli.main(["sample", "mnist", "--weights", str(weights), "--steps", "3", "--n", str(n), "--out", str(out)]) == 0
+    )
+    assert matplotlib.image.imread(out).shape[:2] == (2 * (side * 30 + 2), 2 * (side * 30 + 2))
+
+
+def test_weights_of_a_training_run_can_be_sampled(trained, tmp_path):
+    out = tmp_path / "digits.png"
+    arguments = ["sample", "mnist", "--weights", str(trained / "ema.safetensors"), "--steps", "2", "--n", "1"]
+    assert cli.main([*arguments, "--out", str(out)]) == 0
+    assert load_weights(trained / "ema.safetensors").config == TINY
+    assert out.exists()
+
+
+def test_sampling_says_how_long_it_took_and_what_it_spent(weights, tmp_path, capsys):
+    out = tmp_path / "digits.png"
+    arguments = ["sample", "mnist", "--weights", str(weights), "--steps", "7", "--n", "3", "--batch-size", "2"]
+    assert cli.main([*arguments, "--out", str(out), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\b\d+\.\d+ s on cpu", said)
+    assert "14 network evaluations (7 an image)" in said
+    assert str(out) in said
+
+
+@pytest.mark.parametrize("eta", ["0", "1"])
+def test_the_seed_of_the_command_line_decides_the_picture(weights, tmp_path, eta):
+    pictures = []
+    for number, seed in enumerate(("5", "5", "6")):
+        out = tmp_path / f"{number}.png"
+        arguments = ["sample", "mnist", "--weights", str(weights), "--steps", "2", "--n", "2", "--eta", eta]
+        assert cli.main([*arguments, "--seed", seed, "--out", str(out)]) == 0
+        pictures.append(out.read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--steps", "0"], ["S must lie in 1..T = 1..1000", "got 0"]),
+        (["--steps", "1001"], ["S must lie in 1..T = 1..1000", "got 1001"]),
+        (["--steps", "900", "--spacing", "quadratic"], ["S = 900", "the largest S is"]),
+        (["--eta", "-1"], ["eta", "-1"]),
+        (["--eta", "9"], ["eta = 9", "at most"]),
+        (["--n", "0"], ["--n", "0"]),
+        (["--batch-size", "0"], ["batch", "0"]),
+        (["--batch-size", "-2"], ["batch", "-2"]),
+    ],
+    ids=" ".join,
+)
+def test_sampling_numbers_out_of_range_are_refused(weights, tmp_path, capsys, options, parts):
+    out = tmp_path / "digits.png"
+    assert_refused(capsys, ["sample", "mnist", "--weights", weights, "--out", out, *options], *parts)
+    assert not out.exists()
+
+
+def test_a_damaged_weight_file_is_refused(weights, tmp_path, capsys):
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert_refused(capsys, ["sample", "mnist", "--weights", weights], str(weights), "truncated or altered")
+
+
+def test_a_missing_weight_file_is_refused(tmp_path, capsys):
+    path = tmp_path / "none.safetensors"
+    assert_refused(capsys, ["sample", "mnist", "--weights", path], "no weights at", str(path.with_suffix("")))
+
+
+def test_an_unknown_pretrained_model_is_refused(capsys):
+    assert_refused(capsys, ["sample", "imagenet"], "no pretrained model 'imagenet'")
+
+
+# The rest
+
+
+def test_a_download_says_where_the_files_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DDIM_DATA", str(tmp_path))
+    monkeypatch.setattr("pooch.retrieve", lambda *args, **kwargs: None)
+    assert cli.main(["download", "mnist"]) == 0
+    assert str(tmp_path / "mnist") in capsys.readouterr().out
+
+
+def test_the_benchmark_compares_bare_network_and_sampler(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load_pretrained", lambda name: UNet(TINY).eval())
+    assert cli.main(["bench", "--batch-size", "1", "--steps", "2", "--repeats", "1"]) == 0
+    assert re.search(
+        r"batch 1: bare network [\d.]+ ms a step, ddim_sample [\d.]+ ms \([-+][\d.]+ %\)", capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "imagenet", "--out", "x"], ["train", "mnist"]])
+def test_usage_errors_end_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m ddim_lib" in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_command_and_shows_no_traceback():
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-m", "ddim_lib", "sample", "mnist", "--device", "cuda"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: --device cuda: .*\n", done.stderr)
