@@ -7,7 +7,6 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from .datasets import dataset_sha256, download, load_dataset
 from .plots import save_grid
 from .samplers import ddim_sample
 from .schedules import Schedule, make_tau
-from .train import TrainConfig, TrainState, load_checkpoint, save_checkpoint, train
+from .train import TrainConfig, TrainState, load_checkpoint, save_checkpoint, start, train
 from .unet import UNet, UNetConfig
 from .weights import load_pretrained, load_weights, save_weights
 
@@ -34,50 +33,38 @@ PRESETS = {
 def run_train(args: argparse.Namespace) -> None:
     """Train on a data set; leave checkpoints, sample sheets and the averaged weights in ``args.out``."""
     device = _device(args.device)
+    _check_positive(args, "checkpoint_every", "sample_every")
     if not args.resume and any(args.out.glob("checkpoint-*.json")):
         raise ValueError(f"{args.out} holds a checkpoint already; add --resume to go on, or name another --out")
+    args.out.mkdir(parents=True, exist_ok=True)
     images, _ = load_dataset(args.dataset, "train")
     torch.manual_seed(args.seed)
     unet = UNet(PRESETS[args.dataset]).to(device)
     bf16 = device.type == "cuda" if args.bf16 is None else args.bf16
     config = TrainConfig(args.steps, args.batch_size, lr=args.lr, ema=args.ema, bf16=bf16, seed=args.seed)
-    state = load_checkpoint(args.out, unet, config) if args.resume else None
+    state = load_checkpoint(args.out, unet, config) if args.resume else start(unet, config)
     if args.compile:
         unet.compile()
     schedule = Schedule.linear(unet.config.T)
-    states = train(unet, images, schedule, config, state)
-    state = _train_loop(states, state, schedule, config, args)
-    save_weights(args.out / "ema.safetensors", state.ema, _provenance(state, config, args.dataset, device))
+    _train_loop(state, images, schedule, config, args)
+    provenance = _provenance(args.command, state, config, args.dataset, device)
+    save_weights(args.out / "ema.safetensors", state.ema, provenance)
     print(f"{state.step} steps in {state.seconds:.0f} s, weights in {args.out / 'ema.safetensors'}")
 
 
 def _train_loop(
-    states: Iterator[TrainState],
-    state: TrainState | None,
-    schedule: Schedule,
-    config: TrainConfig,
-    args: argparse.Namespace,
-) -> TrainState:
-    done = state.step if state else 0
-    with tqdm(
-        total=config.steps * config.batch_size, initial=done * config.batch_size, unit="img", smoothing=0.02
-    ) as bar:
-        try:
-            for state in states:
-                bar.update(config.batch_size)
-                if state.step % 10 == 0:
-                    bar.set_postfix(step=state.step, loss=f"{state.loss.item():.4f}")
-                if state.step % args.checkpoint_every == 0 or state.step == config.steps:
-                    save_checkpoint(args.out, state, config)
-                if state.step % args.sample_every == 0 or state.step == config.steps:
-                    save_grid(args.out / f"samples-{state.step:08d}.png", _samples(state.ema, schedule))
-        except KeyboardInterrupt:
-            if state is not None and state.step > done:
+    state: TrainState, images: torch.Tensor, schedule: Schedule, config: TrainConfig, args: argparse.Namespace
+) -> None:
+    done, total, size = state.step, config.steps, config.batch_size
+    with tqdm(total=total * size, initial=done * size, unit="img", smoothing=0.02) as bar:
+        for _ in train(state.model, images, schedule, config, state):
+            bar.update(size)
+            if state.step % 10 == 0:
+                bar.set_postfix(step=state.step, loss=f"{state.loss.item():.4f}")
+            if state.step % args.checkpoint_every == 0 or state.step == total:
                 save_checkpoint(args.out, state, config)
-            raise
-    if state is None:
-        raise ValueError("nothing was trained")
-    return state
+            if state.step % args.sample_every == 0 or state.step == total:
+                save_grid(args.out / f"samples-{state.step:08d}.png", _samples(state.ema, schedule))
 
 
 def _samples(unet: UNet, schedule: Schedule) -> torch.Tensor:
@@ -91,9 +78,11 @@ def _size(unet: UNet) -> tuple[int, int]:
     return (28, 28) if unet.config.in_channels == 1 else (32, 32)
 
 
-def _provenance(state: TrainState, config: TrainConfig, dataset: str, device: torch.device) -> dict[str, Any]:
+def _provenance(
+    command: str, state: TrainState, config: TrainConfig, dataset: str, device: torch.device
+) -> dict[str, Any]:
     return {
-        "command": "python -m ddim_lib " + shlex.join(sys.argv[1:]),
+        "command": command,
         "dataset": dataset,
         "dataset_sha256": dataset_sha256(dataset),
         "schedule": "Schedule.linear(1000)",
@@ -110,9 +99,8 @@ def _provenance(state: TrainState, config: TrainConfig, dataset: str, device: to
 
 def run_sample(args: argparse.Namespace) -> None:
     """Sample images from a trained model into one PNG sheet; say how long it took."""
-    if args.n < 1:
-        raise ValueError(f"--n must be at least 1, got {args.n}")
     device = _device(args.device)
+    _check_positive(args, "n", "batch_size")
     unet = (load_weights(args.weights) if args.weights else load_pretrained(args.model)).to(device)
     schedule = Schedule.linear(unet.config.T)
     generator = torch.Generator().manual_seed(args.seed)
@@ -146,6 +134,12 @@ def run_bench(args: argparse.Namespace) -> None:
             f"batch {batch_size}: bare network {1e3 * bare:.2f} ms a step, ddim_sample {1e3 * sampled:.2f} ms "
             f"({100 * (sampled / bare - 1):+.1f} %), medians of {args.repeats} runs of {args.steps} steps"
         )
+
+
+def _check_positive(args: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
 
 
 def _device(name: str | None) -> torch.device:
@@ -202,7 +196,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; bad input ends in one line on stderr and exit status 2."""
+    argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
+    args.command = shlex.join(["python", "-m", "ddim_lib", *argv])
     try:
         args.run(args)
     except (ValueError, FloatingPointError, OSError) as error:

@@ -52,7 +52,7 @@ def per_sample(coefficient: Tensor | float, x: Tensor) -> Tensor:
         return coefficient
     if coefficient.shape != x.shape[:1]:
         raise ValueError(
-            f"a coefficient must be a number or have shape ({len(x)},), got shape {tuple(coefficient.shape)}"
+            f"alpha_bar_t and sigma must be numbers or have shape ({len(x)},), got shape {tuple(coefficient.shape)}"
         )
     return coefficient.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1))
 
@@ -72,7 +72,8 @@ def check_same(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
 def check_alpha_bar(name: str, value: Tensor | float) -> Tensor:
     """Return ``value`` as float64; raise ValueError naming it unless all of it lies in (0, 1]."""
     value = torch.as_tensor(value, dtype=torch.float64)
-    if not torch.all((value > 0) & (value <= 1)):
+    low, high = value.aminmax()  # NaN fails both comparisons
+    if not (low > 0 and high <= 1):
         raise ValueError(f"{name} must lie in (0, 1], got {value.tolist()}")
     return value
 

@@ -1,12 +1,13 @@
 """Exact noise predictors, for data whose every marginal is known: theory needs no training.
 
 The best noise estimate is E[eps | x_t] = -sqrt(1 - alpha_bar_t) * score of q(x_t) (Song et al. 2021, "Score SDE").
+It is computed on the CPU in float64 and handed back in the dtype and on the device of the state.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,35 +25,33 @@ class GaussianMixture:
     Attributes:
         means: float64 (K, D).
         covariances: float64 (K, D, D), symmetric and positive semi-definite.
-        weights: float64 (K,), positive; they are scaled to sum to 1.
+        weights: float64 (K,), positive, scaled to sum to 1; equal where left out.
+
+    Lists of numbers are taken for tensors. Raises ValueError for shapes that do not fit, a weight that is not positive,
+    or a covariance that is none.
     """
 
     means: Tensor
     covariances: Tensor
-    weights: Tensor
+    weights: Tensor | None = None
 
-    def __init__(
-        self,
-        means: Tensor | Sequence[Sequence[float]],
-        covariances: Tensor | Sequence[Sequence[Sequence[float]]],
-        weights: Tensor | Sequence[float] | None = None,
-    ) -> None:
-        means = torch.as_tensor(means, dtype=torch.float64)
+    def __post_init__(self) -> None:
+        means = torch.as_tensor(self.means, dtype=torch.float64)
+        covariances = torch.as_tensor(self.covariances, dtype=torch.float64)
         if means.ndim != 2:
             raise ValueError(f"means must have shape (K, D), got {tuple(means.shape)}")
         k, d = means.shape
-        covariances = torch.as_tensor(covariances, dtype=torch.float64)
-        weights = torch.ones(k) if weights is None else weights
-        weights = torch.as_tensor(weights, dtype=torch.float64)
+        weights = torch.as_tensor(torch.ones(k) if self.weights is None else self.weights, dtype=torch.float64)
         if covariances.shape != (k, d, d):
             raise ValueError(f"covariances must have shape {(k, d, d)}, got {tuple(covariances.shape)}")
         if weights.shape != (k,) or not (weights > 0).all():
             raise ValueError(f"weights must be {k} positive numbers, got {weights.tolist()}")
         if not torch.allclose(covariances, covariances.mT) or (torch.linalg.eigvalsh(covariances) < -1e-9).any():
-            raise ValueError("every covariance must be symmetric and positive semi-definite")
-        object.__setattr__(self, "means", means)
-        object.__setattr__(self, "covariances", covariances)
-        object.__setattr__(self, "weights", weights / weights.sum())
+            raise ValueError(
+                f"every covariance must be symmetric and positive semi-definite, got {covariances.tolist()}"
+            )
+        for name, value in (("means", means), ("covariances", covariances), ("weights", weights / weights.sum())):
+            object.__setattr__(self, name, value)  # the way to set a field of a frozen dataclass
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw data, float64 (count, D)."""

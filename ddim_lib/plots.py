@@ -26,6 +26,8 @@ def tile(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images must be (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
     n, _, h, w = images.shape
     rows = -(-n // columns)
     sheet = torch.ones(3, rows * (h + gap) + gap, columns * (w + gap) + gap)
@@ -49,7 +51,7 @@ def show_images(ax: Axes, images: Tensor, columns: int) -> None:
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for the book: large type, thin frames, the colour-blind safe palette of Okabe and Ito."""
+    """Set matplotlib's defaults for the book: large type, and Okabe and Ito's colour-blind safe palette."""
     matplotlib.rcParams.update(
         {
             "axes.grid": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ class Step:
 
 
 def ddim_sigma(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float, eta: float) -> Tensor:
-    """Sigma = eta * sqrt(beta_tilde), the noise put back in a step from t to s < t (DDIM, eq. 16).
+    """The noise put back in a step from t to s < t: sigma = eta * sqrt(beta_tilde) (DDIM, eq. 16).
 
     beta_tilde = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s) is the variance of DDPM's
     posterior. eta = 0 is deterministic, eta = 1 is DDPM; sigma goes with eta, the variance with eta squared.
@@ -47,9 +48,10 @@ def ddim_sigma(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float, eta: fl
     if not eta >= 0:
         raise ValueError(f"eta must be 0 or more, got {eta}")
     one_step = 1 - alpha_bar_t / alpha_bar_s
-    largest = ((1 - alpha_bar_t) / one_step).sqrt().min().item()
-    if eta > largest * (1 + 1e-12):
-        raise ValueError(f"eta = {eta} makes sigma^2 > 1 - alpha_bar_s; here eta must be at most {largest:.6g}")
+    bound = torch.where(alpha_bar_s < 1, (1 - alpha_bar_t) / one_step, math.inf).sqrt().min().item()  # at s = 0 any eta
+    if eta > bound * (1 + 1e-12):
+        largest = math.floor(bound * 1e6) / 1e6
+        raise ValueError(f"eta = {eta} makes sigma^2 > 1 - alpha_bar_s; here eta must be at most {largest}")
     return eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * one_step).sqrt()
 
 
@@ -73,12 +75,11 @@ def ddim_coefficients(
 def direction(alpha_bar_s: Tensor, sigma: Tensor | float) -> Tensor:
     """sqrt(1 - alpha_bar_s - sigma^2), what multiplies eps in x_s; raises ValueError where there is no real root."""
     sigma = torch.as_tensor(sigma, dtype=torch.float64)
-    room = 1 - alpha_bar_s
-    if not torch.all((sigma >= 0) & (sigma.square() <= room * (1 + 1e-12))):
-        raise ValueError(
-            f"sigma must satisfy 0 <= sigma^2 <= 1 - alpha_bar_s = {room.tolist()}, got sigma = {sigma.tolist()}"
-        )
-    return (room - sigma.square()).clamp(min=0).sqrt()
+    variance, room = sigma.square(), 1 - alpha_bar_s
+    if not ((sigma >= 0) & (variance <= room * (1 + 1e-12))).all():
+        limits = f"0 <= sigma^2 <= 1 - alpha_bar_s = {room.tolist()}"
+        raise ValueError(f"sigma must satisfy {limits}, got sigma = {sigma.tolist()}")
+    return (room - variance).clamp(min=0).sqrt()
 
 
 def ddim_step(
@@ -89,7 +90,10 @@ def ddim_step(
     sigma: Tensor | float,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """One update x_t -> x_s (DDIM, eq. 12): sqrt(alpha_bar_s) x0_pred + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise.
+    """One update x_t -> x_s (DDIM, eq. 12).
+
+    x_s = sqrt(alpha_bar_s) x0_pred + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise, where x0_pred is what
+    :func:`predict_x0` makes of ``xt`` and ``eps``.
 
     With sigma = 0 it also runs forwards in time (``alpha_bar_s < alpha_bar_t``), which is how images are encoded.
 
@@ -197,9 +201,8 @@ def slerp(x: Tensor, y: Tensor, weight: float) -> Tensor:
     cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
     angle = cosine.clamp(-1, 1).acos()
     parallel = angle.sin() < 1e-6
-    sine = torch.where(parallel, 1.0, angle.sin())
-    at_x = torch.where(parallel, 1 - weight, ((1 - weight) * angle).sin() / sine)
-    at_y = torch.where(parallel, weight, (weight * angle).sin() / sine)
+    at_x = torch.where(parallel, 1 - weight, ((1 - weight) * angle).sin() / angle.sin())
+    at_y = torch.where(parallel, weight, (weight * angle).sin() / angle.sin())
     return per_sample(at_x, x) * x + per_sample(at_y, y) * y
 
 
@@ -242,8 +245,6 @@ def _check_pair(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float) -> tup
     alpha_bar_t = check_alpha_bar("alpha_bar_t", alpha_bar_t)
     alpha_bar_s = check_alpha_bar("alpha_bar_s", alpha_bar_s)
     if not torch.all(alpha_bar_t < alpha_bar_s):
-        raise ValueError(
-            "alpha_bar_t must be below alpha_bar_s (s is the earlier time), "
-            f"got {alpha_bar_t.tolist()} and {alpha_bar_s.tolist()}"
-        )
+        pair = f"{alpha_bar_t.tolist()} and {alpha_bar_s.tolist()}"
+        raise ValueError(f"alpha_bar_t must be below alpha_bar_s (s is the earlier time), got {pair}")
     return alpha_bar_t, alpha_bar_s

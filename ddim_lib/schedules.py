@@ -22,8 +22,8 @@ class Schedule:
         alpha_bar: float64 (T+1,), the variance share of the signal, strictly decreasing in (0, 1].
 
     Raises:
-        ValueError: a length below 2, a value that is not finite, ``alpha_bar[0] != 1``, a value
-            outside (0, 1], or two neighbours that do not decrease.
+        ValueError: a length below 2, ``alpha_bar[0] != 1``, a value outside (0, 1], two neighbours that do not
+            decrease, or a beta that belongs to another alpha_bar.
     """
 
     beta: Tensor
@@ -31,10 +31,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         _check_alpha_bar(self.alpha_bar)
-        if self.beta.shape != self.alpha_bar.shape:
-            raise ValueError(
-                f"beta has shape {tuple(self.beta.shape)}, alpha_bar {tuple(self.alpha_bar.shape)}; they must be equal"
-            )
+        beta = _with_leading(0.0, 1 - self.alpha_bar[1:] / self.alpha_bar[:-1])
+        if self.beta.shape != beta.shape or not torch.allclose(self.beta, beta, atol=1e-9):
+            raise ValueError(f"beta must be 1 - alpha_bar[t] / alpha_bar[t - 1], with beta[0] = 0, got {self.beta}")
 
     @property
     def T(self) -> int:
@@ -94,8 +93,8 @@ def make_tau(T: int, S: int, spacing: str = "uniform") -> Tensor:
             S that works).
     """
     _check_T(T)
-    if not 1 <= S <= T:
-        raise ValueError(f"S must lie in 1..T = 1..{T}, got {S}")
+    if S != int(S) or not 1 <= S <= T:
+        raise ValueError(f"S must be a whole number in 1..T = 1..{T}, got {S}")
     if spacing not in ("uniform", "leading", "quadratic"):
         raise ValueError(f"spacing must be 'uniform', 'leading' or 'quadratic', got {spacing!r}")
     tau = _spaced(T, S, spacing)
@@ -123,8 +122,8 @@ def _with_leading(first: float, rest: Tensor) -> Tensor:
 
 
 def _check_T(T: int) -> None:
-    if T < 1:
-        raise ValueError(f"T must be at least 1, got {T}")
+    if T != int(T) or T < 1:
+        raise ValueError(f"T must be a whole number, 1 or more, got {T}")
 
 
 def _check_alpha_bar(alpha_bar: Tensor) -> None:

@@ -50,6 +50,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.warmup < 0:
+            raise ValueError(f"warmup must be 0 or more, got {self.warmup}")
         for name in ("cooldown", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -139,7 +141,7 @@ def train(
         ValueError: images out of range or not floating point.
         FloatingPointError: the loss is NaN or infinite (checked every 100 steps).
     """
-    if not images.is_floating_point() or images.ndim != 4 or images.abs().max() > 1:
+    if not images.is_floating_point() or images.ndim != 4 or not len(images) or not images.abs().max() <= 1:
         raise ValueError(f"images must be (N, C, H, W) floats in [-1, 1], got {images.dtype} {tuple(images.shape)}")
     state = state or start(unet, config)
     images = images.to(next(state.model.parameters()).device)
@@ -152,8 +154,11 @@ def _steps(state: TrainState, images: Tensor, schedule: Schedule, config: TrainC
         began = time.perf_counter()
         state.model.train()
         batch = torch.randint(len(images), (config.batch_size,), generator=state.generator, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            loss = noise_prediction_loss(state.model, schedule, images[batch], state.generator)
+        # Dropout draws from the global generator: seed that by the step, so that a resumed run draws the same.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed((config.seed << 32) + state.step)
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                loss = noise_prediction_loss(state.model, schedule, images[batch], state.generator)
         state.optimizer.param_groups[0]["lr"] = learning_rate(state.step, config)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -182,6 +187,8 @@ def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig) -> Pat
 
     Nothing older is touched until the new files are complete, so a full disk or a kill leaves the last checkpoint.
     """
+    if not all(p.isfinite().all() for p in state.model.parameters()):
+        raise FloatingPointError(f"the weights are NaN or infinite after step {state.step}; no checkpoint was written")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}

@@ -37,6 +37,13 @@ class UNetConfig:
     T: int = 1000
 
     def __post_init__(self) -> None:
+        for name in ("in_channels", "blocks", "groups", "T"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.channels or self.channels[0] % 2:
+            raise ValueError(f"channels needs a level, and an even first width, got {self.channels}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if len(self.attention) != len(self.channels):
             raise ValueError(f"attention needs one entry a level ({len(self.channels)}), got {self.attention}")
         if any(width % self.groups for width in self.channels):
@@ -44,7 +51,7 @@ class UNetConfig:
 
 
 def time_embedding(t: Tensor, width: int) -> Tensor:
-    """Sines and cosines of t at frequencies from 1 down to 1/10,000: (B,) -> (B, width) (Vaswani et al. 2017)."""
+    """Sines and cosines of t at frequencies from 1 towards 1/10,000: (B,) -> (B, width) (Vaswani et al. 2017)."""
     half = width // 2
     frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
     angle = t[:, None].float() * frequency
@@ -85,7 +92,7 @@ class Attention(nn.Module):
         return x + mixed.transpose(1, 2).reshape_as(x)
 
 
-class Level(nn.Module):
+class Block(nn.Module):
     """One residual block and, where the level has it, attention."""
 
     def __init__(self, c_in: int, c_out: int, c_time: int, config: UNetConfig, attention: bool) -> None:
@@ -139,13 +146,15 @@ class UNet(nn.Module):
                 self.down.append(Downsample(width))
                 skips.append(width)
             for _ in range(config.blocks):
-                self.down.append(Level(width, c_out, c_time, config, config.attention[level]))
+                self.down.append(Block(width, c_out, c_time, config, config.attention[level]))
                 width = c_out
                 skips.append(width)
-        self.middle = nn.ModuleList(Level(last, last, c_time, config, attention=first) for first in (True, False))
+        self.middle = nn.ModuleList(
+            Block(last, last, c_time, config, with_attention) for with_attention in (True, False)
+        )
         for level, c_out in reversed(list(enumerate(config.channels))):
             for _ in range(config.blocks + 1):
-                self.up.append(Level(width + skips.pop(), c_out, c_time, config, config.attention[level]))
+                self.up.append(Block(width + skips.pop(), c_out, c_time, config, config.attention[level]))
                 width = c_out
             if level > 0:
                 self.up.append(Upsample(width))

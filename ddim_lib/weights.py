@@ -22,25 +22,28 @@ class WeightsError(ValueError):
     """A file of weights that is missing, damaged, altered or made for another network."""
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path`` and rename it into place, so that a failure leaves the older file as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_atomic(files: dict[Path, bytes]) -> None:
+    """Write every file beside its place, then rename all into place: a failure leaves the older ones as they were."""
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, data in files.items():
+            with open(temporary[path], "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in files:
+            os.replace(temporary[path], path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """Write ``path`` (safetensors) and then, as the seal, ``path`` with suffix .json: ``info`` and the SHA-256."""
+    """Write ``path`` (safetensors) and, beside it, a JSON file: ``info``, the SHA-256 of the tensors, and its own."""
     data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    write_atomic(path, data)
-    sealed = info | {"sha256": hashlib.sha256(data).hexdigest()}
-    write_atomic(path.with_suffix(".json"), (json.dumps(sealed, indent=1) + "\n").encode())
+    info = {**info, "sha256": hashlib.sha256(data).hexdigest()}
+    info["json_sha256"] = _json_sha256(info)
+    write_atomic({path: data, path.with_suffix(".json"): (json.dumps(info, indent=1) + "\n").encode()})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -56,16 +59,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(f"no weights at {error.filename}") from None
     except ValueError as error:
         raise WeightsError(f"{path.with_suffix('.json')} is not valid JSON: {error}") from None
+    if not isinstance(info, dict) or info.get("json_sha256") != _json_sha256(info):
+        raise WeightsError(f"{path.with_suffix('.json')} is truncated or altered: it does not match its json_sha256")
     found = hashlib.sha256(data).hexdigest()
-    if not isinstance(info, dict) or found != info.get("sha256"):
-        wanted = info.get("sha256") if isinstance(info, dict) else None
-        raise WeightsError(
-            f"{path} is truncated or altered: its SHA-256 is {found}, {path.with_suffix('.json').name} says {wanted}"
-        )
+    if found != info["sha256"]:
+        raise WeightsError(f"{path} is truncated or altered: its SHA-256 is {found}, its JSON says {info['sha256']}")
     try:
         return safetensors.torch.load(data), info
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a safetensors file: {error}") from None
+
+
+def _json_sha256(info: dict[str, Any]) -> str:
+    """The hash of all of ``info`` but the hash itself, whatever its layout in the file."""
+    rest = {key: value for key, value in info.items() if key != "json_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def save_weights(path: Path, unet: UNet, provenance: dict[str, Any]) -> None:

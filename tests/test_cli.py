@@ -114,7 +114,7 @@ def test_a_run_can_be_resumed_to_more_steps(trained, tmp_path):
     assert json.loads((out / "ema.json").read_text())["steps"] == 6
 
 
-def test_an_interrupted_run_keeps_what_it_did(tmp_path, capsys, monkeypatch):
+def test_an_interrupted_run_keeps_its_last_checkpoint(tmp_path, capsys, monkeypatch):
     real, calls = cli.train, []
 
     def interrupted(*args):
@@ -125,7 +125,7 @@ def test_an_interrupted_run_keeps_what_it_did(tmp_path, capsys, monkeypatch):
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "train", interrupted)
-    assert cli.main([*TRAIN, "--steps", "5", "--out", str(tmp_path)]) == 130
+    assert cli.main([*TRAIN, "--steps", "5", "--checkpoint-every", "1", "--out", str(tmp_path)]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert names(tmp_path) == ["checkpoint-00000002.json", "checkpoint-00000002.safetensors"]
 
@@ -231,8 +231,8 @@ def test_the_seed_of_the_command_line_decides_the_picture(weights, tmp_path, eta
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--steps", "0"], ["S must lie in 1..T = 1..1000", "got 0"]),
-        (["--steps", "1001"], ["S must lie in 1..T = 1..1000", "got 1001"]),
+        (["--steps", "0"], ["S must be a whole number in 1..T = 1..1000", "got 0"]),
+        (["--steps", "1001"], ["S must be a whole number in 1..T = 1..1000", "got 1001"]),
         (["--steps", "900", "--spacing", "quadratic"], ["S = 900", "the largest S is"]),
         (["--eta", "-1"], ["eta", "-1"]),
         (["--eta", "9"], ["eta = 9", "at most"]),

@@ -76,7 +76,7 @@ def test_linear_refuses_a_beta_outside_0_to_1(name, value):
 @pytest.mark.parametrize("make", [Schedule.linear, Schedule.cosine])
 @pytest.mark.parametrize("T", [0, -3])
 def test_a_schedule_without_steps_is_refused(make, T):
-    with pytest.raises(ValueError, match=f"T must be at least 1, got {T}"):
+    with pytest.raises(ValueError, match=f"T must be a whole number, 1 or more, got {T}"):
         make(T)
 
 
@@ -238,7 +238,7 @@ def test_a_repeating_spacing_names_itself_S_and_T():
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("S", [0, -1, 11])
 def test_S_outside_1_to_T_is_refused(S, spacing):
-    with pytest.raises(ValueError, match=rf"S must lie in 1..T = 1..10, got {S}"):
+    with pytest.raises(ValueError, match=rf"S must be a whole number in 1..T = 1..10, got {S}"):
         make_tau(10, S, spacing)
 
 
@@ -248,5 +248,5 @@ def test_an_unknown_spacing_is_refused():
 
 
 def test_tau_over_no_times_is_refused():
-    with pytest.raises(ValueError, match="T must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="T must be a whole number, 1 or more, got 0"):
         make_tau(0, 1)

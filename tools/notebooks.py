@@ -53,7 +53,8 @@ def figure(notebook: NotebookNode, name: str) -> bytes:
     """The PNG of the cell whose figure is called ``name``."""
     for cell in notebook.cells:
         if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
-            return next(base64.b64decode(out.data["image/png"]) for out in cell.outputs if "image/png" in out.get("data", {}))
+            pictures = [out.data["image/png"] for out in cell.outputs if "image/png" in out.get("data", {})]
+            return base64.b64decode(pictures[0])
     raise ValueError(f"no cell has a figure called {name!r}")
 
 

@@ -1,0 +1,141 @@
+"""The book as files: what every notebook and page must have before it is built."""
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from test_style import CHAPTERS, ROOT
+
+READ = {path: nbformat.read(path, as_version=4) for path in CHAPTERS}
+each_chapter = pytest.mark.parametrize("notebook", READ.values(), ids=[path.stem for path in READ])
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def text_of(notebook):
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def tracked_files():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_the_contents_list_every_chapter_and_nothing_that_is_not_there():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    for name in [toc["root"], *listed]:
+        assert any((ROOT / f"{name}{suffix}").exists() for suffix in (".md", ".ipynb")), name
+    assert sorted(name for name in listed if name.startswith("chapters/")) == [
+        f"chapters/{path.stem}" for path in CHAPTERS
+    ]
+
+
+@each_chapter
+def test_every_cell_was_executed_once_from_top_to_bottom_without_error(notebook):
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert [
+        out for cell in cells for out in cell.outputs if out.output_type == "error" or out.get("name") == "stderr"
+    ] == []
+
+
+@each_chapter
+def test_a_cell_holds_one_idea_in_15_lines(notebook):
+    lines = {cell.id: len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_cells(notebook)}
+    assert {name: count for name, count in lines.items() if count > 15} == {}
+
+
+@each_chapter
+def test_every_picture_has_a_caption_a_name_and_an_alternative_text(notebook):
+    pictures = [c for c in code_cells(notebook) if any("image/png" in out.get("data", {}) for out in c.outputs)]
+    assert len(pictures) >= 2
+    for cell in pictures:
+        figure = cell.metadata["mystnb"]["figure"]
+        assert figure["name"].startswith("fig-")
+        assert len(figure["caption"]) > 30
+        assert len(cell.metadata["mystnb"]["image"]["alt"]) > 30
+
+
+@each_chapter
+def test_every_ignored_output_says_why_in_its_first_line(notebook):
+    ignored = [cell for cell in code_cells(notebook) if "nbval-ignore-output" in cell.metadata.get("tags", [])]
+    assert all(re.match(r"# Output ignored by the tests: .{20,}", cell.source) for cell in ignored)
+    assert len(ignored) <= 1
+    assert not any(
+        "NBVAL_" in cell.source or "raises-exception" in cell.metadata.get("tags", []) for cell in notebook.cells
+    )
+
+
+@each_chapter
+def test_every_typeset_formula_is_printed_with_its_label(notebook):
+    typeset = re.findall(r'typeset\("([^"]+)"', "\n".join(cell.source for cell in code_cells(notebook)))
+    printed = re.findall(r"```\{glue:math\} (\S+)\n:label: (\S+)\n", text_of(notebook))
+    assert typeset
+    assert sorted(printed) == sorted((label, label) for label in typeset)
+
+
+@each_chapter
+def test_every_exercise_has_a_solution_that_runs(notebook):
+    text = text_of(notebook)
+    exercises = re.findall(r"```\{exercise\}.*\n:label: (\S+)", text)
+    assert len(exercises) >= 3
+    assert re.findall(r"```\{solution-start\} (\S+)\n:class: dropdown", text) == exercises
+    assert text.count("{solution-end}") == len(exercises)
+    kinds = "".join(
+        "S" if "{solution-start}" in cell.source else "c" if cell.cell_type == "code" else "."
+        for cell in notebook.cells
+    )
+    assert len(re.findall(r"S\.*c", kinds)) == len(exercises)
+
+
+def test_pictures_on_other_pages_are_those_of_the_chapters():
+    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "tools" / "notebooks.py")
+    tools = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tools)
+    assert tools.PICTURES
+    for picture, (chapter, name) in tools.PICTURES.items():
+        notebook = READ[ROOT / "chapters" / f"{chapter}.ipynb"]
+        assert picture.read_bytes() == tools.figure(notebook, name), "run `make refresh`"
+
+
+def test_every_requirement_is_pinned_exactly():
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines)
+    assert "torch==2.13.0" in lines
+    assert not any(line.startswith("torchvision") for line in lines)
+
+
+def test_every_requirement_asked_for_by_name_has_its_reason():
+    named = (ROOT / "requirements.txt").read_text().split("# What those need")[0]
+    reasons = (ROOT / "CONTRIBUTING.md").read_text().split("## Dependencies")[1]
+    for line in named.splitlines():
+        if "==" in line:
+            assert re.search(rf"(?<![\w-]){re.escape(line.split('==')[0])}(?![\w-])", reasons), line
+
+
+def test_the_address_of_the_repository_stands_in_one_place():
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    assert url.startswith("https://")
+    holders = [path.name for path in tracked_files() if url.encode() in path.read_bytes()]
+    assert holders == ["_config.yml"]
+
+
+def test_no_file_names_a_package_registry_or_a_path_of_one_machine():
+    hosts = re.compile(rb"py" rb"pi\.org|python" rb"hosted\.org|registry\.npm" rb"js|deb\.debian")
+    assert [path.name for path in tracked_files() if hosts.search(path.read_bytes())] == []
+
+
+def test_ci_runs_the_command_of_the_readme():
+    assert "exec make test\n" in (ROOT / ".ci" / "run").read_text()
+    assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
+    assert Path(ROOT / "Makefile").read_text().count("\ntest:") == 1
