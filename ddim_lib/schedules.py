@@ -93,7 +93,7 @@ def make_tau(T: int, S: int, spacing: str = "uniform") -> Tensor:
             S that works).
     """
     _check_T(T)
-    if S != int(S) or not 1 <= S <= T:
+    if int(S) != S or not 1 <= S <= T:
         raise ValueError(f"S must be a whole number in 1..T = 1..{T}, got {S}")
     if spacing not in ("uniform", "leading", "quadratic"):
         raise ValueError(f"spacing must be 'uniform', 'leading' or 'quadratic', got {spacing!r}")
@@ -122,7 +122,7 @@ def _with_leading(first: float, rest: Tensor) -> Tensor:
 
 
 def _check_T(T: int) -> None:
-    if T != int(T) or T < 1:
+    if int(T) != T or T < 1:
         raise ValueError(f"T must be a whole number, 1 or more, got {T}")
 
 

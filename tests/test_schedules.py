@@ -154,9 +154,12 @@ def test_a_schedule_that_is_none_is_refused(values, message):
         Schedule.from_alpha_bar(values)
 
 
-def test_beta_of_another_length_is_refused():
-    with pytest.raises(ValueError, match=r"beta has shape \(1,\), alpha_bar \(2,\)"):
-        Schedule(beta=torch.zeros(1), alpha_bar=torch.tensor([1.0, 0.5]))
+@pytest.mark.parametrize("beta", [[0.0, 0.5, 0.5, 0.5], [0.0, 0.5, 0.6], [0.1, 0.5, 0.5], [0.0, float("nan"), 0.5]])
+def test_a_beta_that_belongs_to_another_alpha_bar_is_refused(beta):
+    values = {"alpha_bar": torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64)}
+    assert Schedule(beta=torch.tensor([0.0, 0.5, 0.5], dtype=torch.float64), **values).T == 2
+    with pytest.raises(ValueError, match="beta must be 1 - alpha_bar"):
+        Schedule(beta=torch.tensor(beta, dtype=torch.float64), **values)
 
 
 def test_a_schedule_is_frozen(linear):
