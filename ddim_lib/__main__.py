@@ -15,11 +15,12 @@ import torch
 from tqdm import tqdm
 
 from .bench import sampler_overhead
+from .checkpoints import load_checkpoint, save_checkpoint
 from .datasets import dataset_sha256, download, load_dataset
 from .plots import save_grid
 from .samplers import ddim_sample
 from .schedules import Schedule, make_tau
-from .train import TrainConfig, TrainState, load_checkpoint, save_checkpoint, start, train
+from .train import TrainConfig, TrainState, start, train
 from .unet import UNet, UNetConfig
 from .weights import load_pretrained, load_weights, save_weights
 
@@ -41,7 +42,8 @@ def run_train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     unet = UNet(PRESETS[args.dataset]).to(device)
     bf16 = device.type == "cuda" if args.bf16 is None else args.bf16
-    config = TrainConfig(args.steps, args.batch_size, lr=args.lr, ema=args.ema, bf16=bf16, seed=args.seed)
+    chosen = {name: getattr(args, name) for name in ("steps", "batch_size", "lr", "focus", "ema", "seed")}
+    config = TrainConfig(**chosen, bf16=bf16)
     state = load_checkpoint(args.out, unet, config) if args.resume else start(unet, config)
     if args.compile:
         unet.compile()
@@ -161,6 +163,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     sub.add_argument("--lr", type=float, default=1e-3)
+    sub.add_argument("--focus", type=float, default=0.0, help="share of the times drawn around T / 2, 0 for DDPM's")
     sub.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: on CUDA only")

@@ -6,9 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +15,6 @@ from torch import Tensor, nn
 from .forward import q_sample
 from .schedules import Schedule
 from .unet import EpsModel, UNet
-from .weights import WeightsError, load_tensors, save_tensors
 
 HISTORY_EVERY = 100  # steps averaged into one point of TrainState.history
 
@@ -32,6 +29,9 @@ class TrainConfig:
         lr: Adam's learning rate after the warm-up.
         warmup: steps over which the learning rate rises linearly.
         cooldown: share of ``steps`` at the end over which it falls linearly to 0.
+        focus: share of the times drawn around T / 2, where shapes are decided (logit-normal, Esser et al. 2024), in
+            place of uniformly. The best noise estimate at each time stays the same; this says where a small network
+            spends itself.
         ema: decay of the exponential moving average of the weights; smaller in the first steps.
         bf16: run the network under bfloat16 autocast.
         seed: seeds batches, times and noise (the weights are the caller's).
@@ -41,7 +41,8 @@ class TrainConfig:
     batch_size: int = 128
     lr: float = 1e-3
     warmup: int = 500
-    cooldown: float = 0.2
+    cooldown: float = 0.5
+    focus: float = 0.0
     ema: float = 0.999
     bf16: bool = False
     seed: int = 0
@@ -52,7 +53,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.warmup < 0:
             raise ValueError(f"warmup must be 0 or more, got {self.warmup}")
-        for name in ("cooldown", "ema"):
+        for name in ("cooldown", "ema", "focus"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
 
@@ -85,18 +86,30 @@ class TrainState:
 
 
 def noise_prediction_loss(
-    model: EpsModel, schedule: Schedule, x0: Tensor, generator: torch.Generator | None = None
+    model: EpsModel, schedule: Schedule, x0: Tensor, generator: torch.Generator | None = None, focus: float = 0.0
 ) -> Tensor:
     """L_simple (Ho et al. 2020, eq. 14): mean of (eps - model(x_t, t))^2 over one random t and eps an image.
 
     Args:
         x0: (B, C, H, W) clean images.
         generator: source of t and eps, on the device of ``x0``.
+        focus: as in :class:`TrainConfig`.
     """
-    t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=x0.device)
+    t = draw_times(len(x0), schedule.T, generator, x0.device, focus)
     eps = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
     xt = q_sample(x0, schedule.alpha_bar.to(x0.device)[t], eps)
     return F.mse_loss(model(xt, t).to(eps.dtype), eps)
+
+
+def draw_times(
+    count: int, T: int, generator: torch.Generator | None, device: torch.device, focus: float = 0.0
+) -> Tensor:
+    """Random times, int64 (count,) in 1..T: uniform, but for the first ``focus * count``, drawn around T / 2."""
+    share = torch.rand(count, generator=generator, device=device)
+    middle = round(focus * count)
+    if middle:
+        share[:middle] = torch.randn(middle, generator=generator, device=device).sigmoid()
+    return (1 + (share * T).long()).clamp(max=T)
 
 
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
@@ -135,7 +148,7 @@ def train(
         images: (N, C, H, W) in [-1, 1].
         schedule: the noise schedule.
         config: how to train.
-        state: where to go on from, as :func:`load_checkpoint` returns it (``unet`` is then ``state.model``).
+        state: where to go on from, as ``checkpoints.load_checkpoint`` returns it (``unet`` is then ``state.model``).
 
     Raises:
         ValueError: images out of range or not floating point.
@@ -158,7 +171,7 @@ def _steps(state: TrainState, images: Tensor, schedule: Schedule, config: TrainC
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed((config.seed << 32) + state.step)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                loss = noise_prediction_loss(state.model, schedule, images[batch], state.generator)
+                loss = noise_prediction_loss(state.model, schedule, images[batch], state.generator, config.focus)
         state.optimizer.param_groups[0]["lr"] = learning_rate(state.step, config)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -180,67 +193,3 @@ def _record(state: TrainState) -> None:
         raise FloatingPointError(f"the loss is {mean} in the {len(state.running)} steps up to {state.step}")
     state.history.append((state.step, mean))
     state.running.clear()
-
-
-def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig) -> Path:
-    """Write ``checkpoint-STEP.safetensors`` and its JSON, then remove the older ones.
-
-    Nothing older is touched until the new files are complete, so a full disk or a kill leaves the last checkpoint.
-    """
-    if not all(p.isfinite().all() for p in state.model.parameters()):
-        raise FloatingPointError(f"the weights are NaN or infinite after step {state.step}; no checkpoint was written")
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
-    for index, moments in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
-    tensors["generator"] = state.generator.get_state()
-    tensors["running"] = torch.stack(state.running).cpu() if state.running else torch.zeros(0)
-    path = folder / f"checkpoint-{state.step:08d}.safetensors"
-    info = {"step": state.step, "unet": asdict(state.model.config), "train": asdict(config)}
-    info |= {"history": state.history, "seconds": state.seconds}
-    save_tensors(path, tensors, info)
-    for old in folder.glob("checkpoint-*"):
-        if old.stem < path.stem:
-            old.unlink()
-    return path
-
-
-def load_checkpoint(folder: Path, unet: UNet, config: TrainConfig) -> TrainState:
-    """Load the newest checkpoint of ``folder`` into ``unet``; pass the state to :func:`train` to go on.
-
-    Raises:
-        WeightsError: no checkpoint, a damaged one, or one of another configuration (``steps`` alone may differ).
-    """
-    sealed = sorted(path for path in folder.glob("checkpoint-*.safetensors") if path.with_suffix(".json").exists())
-    if not sealed:
-        raise WeightsError(f"no checkpoint in {folder}; train without --resume first")
-    tensors, info = load_tensors(sealed[-1])
-    _check_same_run(info, unet, config, sealed[-1])
-    state = start(unet, config)
-    state.model.load_state_dict(_part(tensors, "model."))
-    state.ema.load_state_dict(_part(tensors, "ema."))
-    adam = state.optimizer.state_dict()
-    for name, value in _part(tensors, "adam.").items():
-        index, moment = name.split(".")
-        adam["state"].setdefault(int(index), {})[moment] = value
-    state.optimizer.load_state_dict(adam)
-    state.generator.set_state(tensors["generator"])
-    state.step, state.seconds = info["step"], info["seconds"]
-    state.history = [tuple(point) for point in info["history"]]
-    state.running = list(tensors["running"].to(next(unet.parameters()).device))
-    return state
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _check_same_run(info: dict[str, Any], unet: UNet, config: TrainConfig, path: Path) -> None:
-    stored = {"unet": info["unet"], "train": info["train"] | {"steps": config.steps}}
-    stored["unet"] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["unet"].items()}
-    wanted = {"unet": asdict(unet.config), "train": asdict(config)}
-    for part, values in wanted.items():
-        for key, value in values.items():
-            if stored[part].get(key) != value:
-                raise WeightsError(f"{path} was made with {key} = {stored[part].get(key)}, this run asks for {value}")

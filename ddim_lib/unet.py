@@ -29,7 +29,7 @@ class UNetConfig:
     """
 
     in_channels: int = 1
-    channels: tuple[int, ...] = (24, 48, 96)
+    channels: tuple[int, ...] = (32, 64, 128)
     blocks: int = 1
     attention: tuple[bool, ...] = (False, False, True)
     groups: int = 8
@@ -129,7 +129,8 @@ class Upsample(nn.Module):
 class UNet(nn.Module):
     """eps = UNet(x_t, t): predicts the noise in x_t (Ho et al. 2020, appendix B).
 
-    The way down stores its feature maps, the way up takes them back in reverse order (the skip connections).
+    The way down stores its feature maps, the way up takes them back in reverse order (the skip connections). The last
+    layer predicts eps - x_t: at high noise eps is nearly x_t, and the small rest is what tells of the image.
     Weights are kept channels-last, which is the fast layout on CPUs and on tensor cores.
     """
 
@@ -187,7 +188,7 @@ class UNet(nn.Module):
             h = layer(h, time)
         for layer in self.up:
             h = layer(h, time) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), time)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return xt + self.conv_out(F.silu(self.norm_out(h)))
 
     def _check(self, xt: Tensor, t: Tensor) -> None:
         c, multiple, dtype = self.config.in_channels, 2 ** (len(self.config.channels) - 1), self.conv_in.weight.dtype

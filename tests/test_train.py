@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from ddim_lib import Schedule, TrainConfig, UNet, UNetConfig, WeightsError, noise_prediction_loss, train
-from ddim_lib.train import learning_rate, load_checkpoint, save_checkpoint, start, update_ema
+from ddim_lib.checkpoints import load_checkpoint, save_checkpoint
+from ddim_lib.train import draw_times, learning_rate, start, update_ema
 
 TRAIN = importlib.import_module("ddim_lib.train")  # the name ddim_lib.train is the function
 CONFIG = TrainConfig(steps=7, batch_size=4, warmup=2, seed=3)
@@ -154,6 +155,7 @@ def test_the_average_starts_as_a_copy_that_does_not_train(tiny_unet):
         {"cooldown": -0.1},
         {"ema": 1.0},
         {"ema": -0.1},
+        {"focus": 1.5},
         {"warmup": -1},
     ],
     ids=str,
@@ -426,3 +428,25 @@ def test_after_a_full_disk_the_next_checkpoint_clears_up(two_states, tiny_config
     save_checkpoint(tmp_path, state, CONFIG)
     assert load_checkpoint(tmp_path, UNet(tiny_config), CONFIG).step == 2
     assert len(list(tmp_path.iterdir())) == 2
+
+
+# The times
+
+
+def test_times_are_uniform_over_1_to_T():
+    t = draw_times(200_000, 10, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert t.dtype == torch.int64
+    counts = t.bincount(minlength=11)
+    assert counts[0] == 0
+    assert len(counts) == 11
+    assert (counts[1:] - 20_000).abs().max() < 4 * (20_000 * 0.9) ** 0.5
+
+
+def test_focus_draws_its_share_of_the_times_around_the_middle():
+    t = draw_times(200_000, 1000, torch.Generator().manual_seed(0), torch.device("cpu"), focus=0.5)
+    assert t.min() >= 1
+    assert t.max() <= 1000
+    # P(|z| < ln 4) = 0.8344 of a logit-normal lies between T / 5 and 4 T / 5, and 0.6 of a uniform one
+    share = ((t > 200) & (t <= 800)).double()
+    for part, expected in ((share[:100_000], 0.83436), (share[100_000:], 0.6)):
+        assert abs(part.mean() - expected) < 4 * (expected * (1 - expected) / 100_000) ** 0.5
