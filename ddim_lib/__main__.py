@@ -27,7 +27,7 @@ from .weights import load_pretrained, load_weights, save_weights
 PRESETS = {
     "mnist": UNetConfig(),
     "mnist-5k": UNetConfig(),
-    "cifar10": UNetConfig(in_channels=3, channels=(64, 128, 256), blocks=2, attention=(False, True, True), dropout=0.1),
+    "cifar10": UNetConfig(3, patch=1, channels=(64, 128, 256), blocks=2, attention=(False, True, True), dropout=0.1),
 }
 
 

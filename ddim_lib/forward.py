@@ -46,14 +46,16 @@ def predict_eps(xt: Tensor, x0: Tensor, alpha_bar_t: Tensor | float) -> Tensor:
 
 
 def per_sample(coefficient: Tensor | float, x: Tensor) -> Tensor:
-    """Shape a float64 coefficient, a scalar or (B,), so that it multiplies ``x`` (B, ...) in the dtype of ``x``."""
+    """Shape a float64 coefficient, a scalar or (B,), so that its product with ``x`` (B, ...) keeps the dtype of ``x``.
+
+    (A scalar stays a float64 tensor without dimensions, which takes the dtype of what it multiplies.)
+    """
     coefficient = torch.as_tensor(coefficient, dtype=torch.float64)
     if coefficient.ndim == 0:
         return coefficient
     if coefficient.shape != x.shape[:1]:
-        raise ValueError(
-            f"alpha_bar_t and sigma must be numbers or have shape ({len(x)},), got shape {tuple(coefficient.shape)}"
-        )
+        shapes = f"have shape ({len(x)},), got shape {tuple(coefficient.shape)}"
+        raise ValueError(f"alpha_bar_t, alpha_bar_s and sigma must be numbers or {shapes}")
     return coefficient.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 

@@ -68,11 +68,11 @@ def ddim_coefficients(
             sigma^2 > 1 - alpha_bar_s.
     """
     alpha_bar_t, alpha_bar_s = _check_pair(alpha_bar_t, alpha_bar_s)
-    n = direction(alpha_bar_s, sigma) / (1 - alpha_bar_t).sqrt()
+    n = _direction(alpha_bar_s, sigma) / (1 - alpha_bar_t).sqrt()
     return alpha_bar_s.sqrt() - n * alpha_bar_t.sqrt(), n
 
 
-def direction(alpha_bar_s: Tensor, sigma: Tensor | float) -> Tensor:
+def _direction(alpha_bar_s: Tensor, sigma: Tensor | float) -> Tensor:
     """sqrt(1 - alpha_bar_s - sigma^2), what multiplies eps in x_s; raises ValueError where there is no real root."""
     sigma = torch.as_tensor(sigma, dtype=torch.float64)
     variance, room = sigma.square(), 1 - alpha_bar_s
@@ -90,12 +90,11 @@ def ddim_step(
     sigma: Tensor | float,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """One update x_t -> x_s (DDIM, eq. 12).
+    """One update x_t -> x_s (DDIM, eq. 12), with x0_pred from :func:`predict_x0`.
 
-    x_s = sqrt(alpha_bar_s) x0_pred + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise, where x0_pred is what
-    :func:`predict_x0` makes of ``xt`` and ``eps``.
+    x_s = sqrt(alpha_bar_s) x0_pred + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise.
 
-    With sigma = 0 it also runs forwards in time (``alpha_bar_s < alpha_bar_t``), which is how images are encoded.
+    s may also be the later time (``alpha_bar_s < alpha_bar_t``): that is how images are encoded, with sigma = 0.
 
     Args:
         xt: (B, ...) the state at time t.
@@ -109,7 +108,7 @@ def ddim_step(
     alpha_bar_s = check_alpha_bar("alpha_bar_s", alpha_bar_s)
     sigma = torch.as_tensor(sigma, dtype=torch.float64)
     x0_pred = predict_x0(xt, eps, alpha_bar_t)
-    xs = per_sample(alpha_bar_s.sqrt(), xt) * x0_pred + per_sample(direction(alpha_bar_s, sigma), xt) * eps
+    xs = per_sample(alpha_bar_s.sqrt(), xt) * x0_pred + per_sample(_direction(alpha_bar_s, sigma), xt) * eps
     if not torch.any(sigma > 0):
         return xs
     if noise is None:
@@ -136,7 +135,7 @@ def ddim_sample(
         schedule: the schedule that the model was trained with.
         xT: (B, ...) standard Gaussian noise.
         tau: int64 (S+1,) from :func:`make_tau`, or any increasing times that start at 0.
-        eta: 0 is deterministic and draws no random number; 1 is DDPM on tau.
+        eta: 0 is deterministic and draws no random number; 1 is DDPM on tau. Not used with ``"sigma_hat"``.
         variance: ``"eta"``; or ``"sigma_hat"``, DDPM with the larger noise sqrt(1 - alpha_bar_t / alpha_bar_s) beside
             the mean of eta = 1 (DDIM, appendix D.3). Both leave the last step, to t = 0, without noise.
         generator: source of the noise; drawn on the generator's device, so that seeds mean the same everywhere.
@@ -159,6 +158,7 @@ def ddim_sample(
                 x0_pred = x0_pred.clamp(-1, 1)
                 eps = predict_eps(x, x0_pred, alpha_bar[i])
             yield Step(int(tau[i]), x, x0_pred, eps)
+            # ddim_step multiplies the noise by sigma, which is its right size but for sigma_hat
             noise = _randn_like(x, generator) * (std[i] / sigma[i]) if std[i] > 0 else None
             x = ddim_step(x, eps, alpha_bar[i], alpha_bar[i - 1], sigma[i], noise)
         yield Step(0, x, x, eps)
@@ -167,10 +167,10 @@ def ddim_sample(
 
 
 def ddim_encode(model: EpsModel, schedule: Schedule, x0: Tensor, tau: Tensor) -> Iterator[Step]:
-    """Walk from x_0 up to x_T with the deterministic update run backwards (DDIM, section 4.3): S + 1 steps.
+    """Walk from x_0 up to x_T with the deterministic update run backwards (DDIM, section 4.3).
 
-    The noise estimate at x_s is held over the step to the next time; at time 0, which the network never saw, it is
-    asked about t = 1. Arguments and errors as in :func:`ddim_sample`.
+    S + 1 steps and as many network evaluations. The noise estimate at x_s is held over the step to the next time; at
+    time 0, which the network never saw, it is asked about t = 1. Arguments and errors as in :func:`ddim_sample`.
     """
     _check_walk("x0", x0, tau, schedule)
     alpha_bar = schedule.alpha_bar[tau]
@@ -188,7 +188,7 @@ def ddim_encode(model: EpsModel, schedule: Schedule, x0: Tensor, tau: Tensor) ->
 
 
 def slerp(x: Tensor, y: Tensor, weight: float) -> Tensor:
-    """Spherical interpolation of two batches of noise, sample by sample (DDIM, eq. 67): x at 0, y at 1.
+    """Spherical interpolation of two batches of noise, sample by sample (Shoemake 1985): x at 0, y at 1.
 
     Args:
         x, y: (B, ...), the same shape.

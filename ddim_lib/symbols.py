@@ -13,6 +13,11 @@ x0, xt, xs = sp.symbols("x_0 x_t x_s", real=True)
 eps = sp.Symbol("epsilon", real=True)
 
 
+# q(x_s | x_t, x_0) = N(m x_0 + n x_t, sigma^2): the solution that the chapter on undetermined coefficients derives
+n_solved = sp.sqrt(1 - alpha_bar_s - sigma**2) / sp.sqrt(1 - alpha_bar_t)
+m_solved = sp.sqrt(alpha_bar_s) - sp.sqrt(alpha_bar_t) * n_solved
+
+
 def vanishes(expression: sp.Expr) -> bool:
     """Whether an expression is 0 on the whole domain 1 > alpha_bar_s > alpha_bar_t > 0, 0 <= sigma^2 < 1 - alpha_bar_s.
 
@@ -31,7 +36,7 @@ def vanishes(expression: sp.Expr) -> bool:
 def typeset(label: str, formula: sp.Basic) -> None:
     """Hand a formula to the page, where ``{glue:math}`` prints it as an equation under ``label``.
 
-    What is printed is the SymPy object itself, so it cannot differ from what was checked. Where MyST-NB is not
+    What is printed is the SymPy object that the chapter has at hand, not a copy typed by hand. Where MyST-NB is not
     installed (on Colab, say) the formula is displayed at once.
     """
     latex = Math(sp.latex(formula, order="none"))

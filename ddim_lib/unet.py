@@ -20,6 +20,7 @@ class UNetConfig:
 
     Attributes:
         in_channels: image channels, 1 for MNIST and 3 for CIFAR-10.
+        patch: side of the square of pixels that the network treats as one; 2 halves height and width at the door.
         channels: width at each resolution; every level after the first halves height and width.
         blocks: residual blocks a level on the way down (one more on the way up).
         attention: for each level, whether its residual blocks are followed by self-attention.
@@ -29,15 +30,16 @@ class UNetConfig:
     """
 
     in_channels: int = 1
-    channels: tuple[int, ...] = (32, 64, 128)
+    patch: int = 2
+    channels: tuple[int, ...] = (64, 128)
     blocks: int = 1
-    attention: tuple[bool, ...] = (False, False, True)
+    attention: tuple[bool, ...] = (False, True)
     groups: int = 8
     dropout: float = 0.0
     T: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "blocks", "groups", "T"):
+        for name in ("in_channels", "patch", "blocks", "groups", "T"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.channels or self.channels[0] % 2:
@@ -139,7 +141,8 @@ class UNet(nn.Module):
         self.config = config
         first, last, c_time = config.channels[0], config.channels[-1], 4 * config.channels[0]
         self.time_mlp = nn.Sequential(nn.Linear(first, c_time), nn.SiLU(), nn.Linear(c_time, c_time), nn.SiLU())
-        self.conv_in = nn.Conv2d(config.in_channels, first, 3, padding=1)
+        pixels = config.in_channels * config.patch**2
+        self.conv_in = nn.Conv2d(pixels, first, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width, skips = first, [first]
         for level, c_out in enumerate(config.channels):
@@ -160,14 +163,14 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(Upsample(width))
         self.norm_out = nn.GroupNorm(config.groups, first)
-        self.conv_out = _zeroed(nn.Conv2d(first, config.in_channels, 3, padding=1))
+        self.conv_out = _zeroed(nn.Conv2d(first, pixels, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, xt: Tensor, t: Tensor) -> Tensor:
         """Estimate the noise.
 
         Args:
-            xt: (B, C, H, W), in the dtype of the weights; H and W multiples of 2 ** (levels - 1).
+            xt: (B, C, H, W), in the dtype of the weights; H and W multiples of patch * 2 ** (levels - 1).
             t: int64 (B,), times in 1..T.
 
         Returns:
@@ -179,7 +182,8 @@ class UNet(nn.Module):
         if not torch.compiler.is_compiling():
             self._check(xt, t)
         time = self.time_mlp(time_embedding(t, self.config.channels[0]).to(xt.dtype))
-        h = self.conv_in(xt.contiguous(memory_format=torch.channels_last))
+        patches = F.pixel_unshuffle(xt, self.config.patch)  # (B, C patch^2, H / patch, W / patch)
+        h = self.conv_in(patches.contiguous(memory_format=torch.channels_last))
         skips = [h]
         for layer in self.down:
             h = layer(h, time)
@@ -188,10 +192,11 @@ class UNet(nn.Module):
             h = layer(h, time)
         for layer in self.up:
             h = layer(h, time) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), time)
-        return xt + self.conv_out(F.silu(self.norm_out(h)))
+        return xt + F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.config.patch)
 
     def _check(self, xt: Tensor, t: Tensor) -> None:
-        c, multiple, dtype = self.config.in_channels, 2 ** (len(self.config.channels) - 1), self.conv_in.weight.dtype
+        c, dtype = self.config.in_channels, self.conv_in.weight.dtype
+        multiple = self.config.patch * 2 ** (len(self.config.channels) - 1)
         if xt.ndim != 4 or xt.shape[1] != c or xt.shape[2] % multiple or xt.shape[3] % multiple:
             wanted = f"(B, {c}, H, W) with H and W multiples of {multiple}"
             raise ValueError(f"xt must have shape {wanted}, got {tuple(xt.shape)}")
