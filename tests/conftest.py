@@ -35,7 +35,7 @@ def two_steps():
 
 @pytest.fixture
 def tiny_config():
-    return UNetConfig(channels=(8, 16), attention=(False, True), groups=4)
+    return UNetConfig(patch=1, channels=(8, 16), attention=(False, True), groups=4)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import ddim_lib.__main__ as cli
 from ddim_lib import UNet, UNetConfig, make_tau
 from ddim_lib.weights import load_weights, save_weights
 
-TINY = UNetConfig(channels=(4, 4, 8), attention=(False, False, True), groups=4)
+TINY = UNetConfig(patch=1, channels=(4, 4, 8), attention=(False, False, True), groups=4)
 TRAIN = ["train", "mnist-5k", "--batch-size", "4", "--device", "cpu"]
 
 
@@ -145,7 +145,7 @@ def test_a_loss_that_turns_nan_never_replaces_a_good_checkpoint(resumable, capsy
     assert "checkpoint-00000004.safetensors" in names(resumable)
 
 
-def nan_loss(model, schedule, x0, generator=None):
+def nan_loss(model, schedule, x0, generator=None, focus=0.0):
     return model(x0, torch.ones(len(x0), dtype=torch.int64)).mean() * float("nan")
 
 

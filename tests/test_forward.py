@@ -102,5 +102,5 @@ def test_states_that_do_not_match_are_refused_by_name(call, names, first, second
 
 def test_a_coefficient_of_the_wrong_length_is_refused_by_name():
     x = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match=r"alpha_bar_t .*\(2,\), got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"alpha_bar_t.*\(2,\), got shape \(3,\)"):
         q_sample(x, tensor(0.5, 0.5, 0.5), x)

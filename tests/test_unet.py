@@ -164,6 +164,18 @@ def test_a_width_that_time_cannot_be_embedded_in_is_refused():
         UNetConfig(channels=(3,), attention=(False,), groups=3)
 
 
+def test_patches_are_pixels_side_by_side(tiny_config):
+    unet = perturbed(UNet(dataclasses.replace(tiny_config, patch=2)))
+    xt, t = torch.randn(1, 1, 8, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([5])
+    assert unet.conv_in.in_channels == unet.conv_out.out_channels == 4
+    seen = []
+    unet.conv_in.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    assert unet(xt, t).shape == xt.shape
+    assert torch.equal(seen[0][0, :, 1, 2], xt[0, 0, 2:4, 4:6].flatten())
+    with pytest.raises(ValueError, match="multiples of 4"):
+        unet(xt[:, :, :6], t)
+
+
 def test_the_configuration_is_frozen(tiny_config):
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny_config.T = 10
