@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,18 +42,14 @@ def predict_eps(xt: Tensor, x0: Tensor, alpha_bar_t: Tensor | float) -> Tensor:
     """
     check_same("xt", xt, "x0", x0)
     signal, std = _signal_and_noise(alpha_bar_t, xt)
-    if torch.any(torch.as_tensor(std) == 0):
+    if torch.any(torch.as_tensor(std == 0)):
         raise ValueError("alpha_bar_t must be below 1 to recover the noise, got 1 (time 0 carries none)")
     return (xt - signal * x0) / std
 
 
-def per_sample(coefficient: Tensor | float, x: Tensor) -> Tensor:
-    """Shape a float64 coefficient, a scalar or (B,), so that its product with ``x`` (B, ...) keeps the dtype of ``x``.
-
-    (A scalar stays a float64 tensor without dimensions, which takes the dtype of what it multiplies.)
-    """
-    coefficient = torch.as_tensor(coefficient, dtype=torch.float64)
-    if coefficient.ndim == 0:
+def per_sample(coefficient: Tensor | float, x: Tensor) -> Tensor | float:
+    """Shape a coefficient, a number or float64 (B,), so that its product with ``x`` (B, ...) keeps its dtype."""
+    if isinstance(coefficient, float) or coefficient.ndim == 0:
         return coefficient
     if coefficient.shape != x.shape[:1]:
         shapes = f"have shape ({len(x)},), got shape {tuple(coefficient.shape)}"
@@ -71,15 +69,23 @@ def check_same(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
         )
 
 
-def check_alpha_bar(name: str, value: Tensor | float) -> Tensor:
-    """Return ``value`` as float64; raise ValueError naming it unless all of it lies in (0, 1]."""
-    value = torch.as_tensor(value, dtype=torch.float64)
-    low, high = value.aminmax()  # NaN fails both comparisons
-    if not (low > 0 and high <= 1):
-        raise ValueError(f"{name} must lie in (0, 1], got {value.tolist()}")
+def check_alpha_bar(name: str, value: Tensor | float) -> Tensor | float:
+    """Return ``value`` in float64, a number as a number; raise ValueError naming it unless all of it lies in (0, 1]."""
+    if isinstance(value, Tensor) and value.ndim:
+        value = value.double()
+        low, high = value.aminmax()
+    else:
+        low = high = value = float(value)  # ten times as fast as a tensor without dimensions
+    if not (low > 0 and high <= 1):  # NaN fails both
+        raise ValueError(f"{name} must lie in (0, 1], got {value if isinstance(value, float) else value.tolist()}")
     return value
 
 
-def _signal_and_noise(alpha_bar_t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor]:
+def root(value: Tensor | float) -> Tensor | float:
+    """The square root of a number or a tensor."""
+    return math.sqrt(value) if isinstance(value, float) else value.sqrt()
+
+
+def _signal_and_noise(alpha_bar_t: Tensor | float, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
     alpha_bar_t = check_alpha_bar("alpha_bar_t", alpha_bar_t)
-    return per_sample(alpha_bar_t.sqrt(), x), per_sample((1 - alpha_bar_t).sqrt(), x)
+    return per_sample(root(alpha_bar_t), x), per_sample(root(1 - alpha_bar_t), x)

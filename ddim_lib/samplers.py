@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .forward import check_alpha_bar, check_same, per_sample, predict_eps, predict_x0
+from .forward import check_alpha_bar, check_same, per_sample, predict_eps, predict_x0, root
 from .schedules import Schedule
 from .unet import EpsModel
 
@@ -72,10 +72,10 @@ def ddim_coefficients(
     return alpha_bar_s.sqrt() - n * alpha_bar_t.sqrt(), n
 
 
-def _direction(alpha_bar_s: Tensor, sigma: Tensor | float) -> Tensor:
+def _direction(alpha_bar_s: Tensor | float, sigma: Tensor | float) -> Tensor:
     """sqrt(1 - alpha_bar_s - sigma^2), what multiplies eps in x_s; raises ValueError where there is no real root."""
     sigma = torch.as_tensor(sigma, dtype=torch.float64)
-    variance, room = sigma.square(), 1 - alpha_bar_s
+    variance, room = sigma.square(), torch.as_tensor(1 - alpha_bar_s, dtype=torch.float64)
     if not ((sigma >= 0) & (variance <= room * (1 + 1e-12))).all():
         limits = f"0 <= sigma^2 <= 1 - alpha_bar_s = {room.tolist()}"
         raise ValueError(f"sigma must satisfy {limits}, got sigma = {sigma.tolist()}")
@@ -108,7 +108,7 @@ def ddim_step(
     alpha_bar_s = check_alpha_bar("alpha_bar_s", alpha_bar_s)
     sigma = torch.as_tensor(sigma, dtype=torch.float64)
     x0_pred = predict_x0(xt, eps, alpha_bar_t)
-    xs = per_sample(alpha_bar_s.sqrt(), xt) * x0_pred + per_sample(_direction(alpha_bar_s, sigma), xt) * eps
+    xs = per_sample(root(alpha_bar_s), xt) * x0_pred + per_sample(_direction(alpha_bar_s, sigma), xt) * eps
     if not torch.any(sigma > 0):
         return xs
     if noise is None:
@@ -242,8 +242,8 @@ def _check_walk(name: str, x: Tensor, tau: Tensor, schedule: Schedule) -> None:
 
 
 def _check_pair(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float) -> tuple[Tensor, Tensor]:
-    alpha_bar_t = check_alpha_bar("alpha_bar_t", alpha_bar_t)
-    alpha_bar_s = check_alpha_bar("alpha_bar_s", alpha_bar_s)
+    alpha_bar_t = torch.as_tensor(check_alpha_bar("alpha_bar_t", alpha_bar_t), dtype=torch.float64)
+    alpha_bar_s = torch.as_tensor(check_alpha_bar("alpha_bar_s", alpha_bar_s), dtype=torch.float64)
     if not torch.all(alpha_bar_t < alpha_bar_s):
         pair = f"{alpha_bar_t.tolist()} and {alpha_bar_s.tolist()}"
         raise ValueError(f"alpha_bar_t must be below alpha_bar_s (s is the earlier time), got {pair}")
