@@ -145,19 +145,19 @@ def ddim_sample(
         ValueError: at once for bad arguments; while walking, if the model returns NaN or infinity (naming the time).
     """
     _check_walk("xT", xT, tau, schedule)
-    alpha_bar = schedule.alpha_bar[tau]
-    sigma, std = _noise_levels(alpha_bar, eta, variance)
+    levels = _noise_levels(schedule.alpha_bar[tau], eta, variance)
+    times, alpha_bar, sigma, std = (values.tolist() for values in (tau, schedule.alpha_bar[tau], *levels))
 
     @torch.no_grad()
     def walk() -> Iterator[Step]:
         x = xT
-        for i in range(len(tau) - 1, 0, -1):
-            eps = _evaluate(model, x, int(tau[i]))
+        for i in range(len(times) - 1, 0, -1):
+            eps = _evaluate(model, x, times[i])
             x0_pred = predict_x0(x, eps, alpha_bar[i])
             if clip_x0:
                 x0_pred = x0_pred.clamp(-1, 1)
                 eps = predict_eps(x, x0_pred, alpha_bar[i])
-            yield Step(int(tau[i]), x, x0_pred, eps)
+            yield Step(times[i], x, x0_pred, eps)
             # ddim_step multiplies the noise by sigma, which is its right size but for sigma_hat
             noise = _randn_like(x, generator) * (std[i] / sigma[i]) if std[i] > 0 else None
             x = ddim_step(x, eps, alpha_bar[i], alpha_bar[i - 1], sigma[i], noise)
