@@ -25,8 +25,9 @@ notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the c
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 120 -W default -p no:cacheprovider chapters
 
-refresh: $(STAMP)  ## execute every chapter in place, and seal it with the fingerprint of the code
+refresh: $(STAMP)  ## execute every chapter in place, seal it with the fingerprint of the code, write the ledger
 	$(BIN)/python tools/notebooks.py refresh
+	$(BIN)/python tools/ledger.py
 
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

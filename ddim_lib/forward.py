@@ -21,7 +21,7 @@ def q_sample(x0: Tensor, alpha_bar_t: Tensor | float, noise: Tensor) -> Tensor:
     """
     check_same("x0", x0, "noise", noise)
     signal, std = _signal_and_noise(alpha_bar_t, x0)
-    return signal * x0 + std * noise
+    return signal * x0 + std * noise  # def-marginal, eq-closed-mean, eq-closed-variance
 
 
 def predict_x0(xt: Tensor, eps: Tensor, alpha_bar_t: Tensor | float) -> Tensor:
@@ -31,7 +31,7 @@ def predict_x0(xt: Tensor, eps: Tensor, alpha_bar_t: Tensor | float) -> Tensor:
     """
     check_same("xt", xt, "eps", eps)
     signal, std = _signal_and_noise(alpha_bar_t, xt)
-    return (xt - std * eps) / signal
+    return (xt - std * eps) / signal  # eq-x0-pred
 
 
 def predict_eps(xt: Tensor, x0: Tensor, alpha_bar_t: Tensor | float) -> Tensor:

@@ -116,7 +116,7 @@ def _eps_model(expected_x0: Callable[[Tensor, Tensor], Tensor], d: int, schedule
         if x.shape[1] != d:
             raise ValueError(f"xt must hold {d} numbers a sample, got shape {tuple(xt.shape)}")
         alpha_bar_t = schedule.alpha_bar[t.cpu()]
-        eps = predict_eps(x, expected_x0(x, alpha_bar_t), alpha_bar_t)
+        eps = predict_eps(x, expected_x0(x, alpha_bar_t), alpha_bar_t)  # eq-best-eps
         return eps.reshape(xt.shape).to(xt)
 
     return model

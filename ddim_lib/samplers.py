@@ -47,12 +47,12 @@ def ddim_sigma(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float, eta: fl
     alpha_bar_t, alpha_bar_s = _check_pair(alpha_bar_t, alpha_bar_s)
     if not eta >= 0:
         raise ValueError(f"eta must be 0 or more, got {eta}")
-    one_step = 1 - alpha_bar_t / alpha_bar_s
+    one_step = 1 - alpha_bar_t / alpha_bar_s  # eq-forward-jump
     bound = torch.where(alpha_bar_s < 1, (1 - alpha_bar_t) / one_step, math.inf).sqrt().min().item()  # at s = 0 any eta
     if eta > bound * (1 + 1e-12):
         largest = math.floor(bound * 1e6) / 1e6
         raise ValueError(f"eta = {eta} makes sigma^2 > 1 - alpha_bar_s; here eta must be at most {largest}")
-    return eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * one_step).sqrt()
+    return eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * one_step).sqrt()  # def-eta, eq-ddpm-variance
 
 
 def ddim_coefficients(
@@ -68,15 +68,15 @@ def ddim_coefficients(
             sigma^2 > 1 - alpha_bar_s.
     """
     alpha_bar_t, alpha_bar_s = _check_pair(alpha_bar_t, alpha_bar_s)
-    n = _direction(alpha_bar_s, sigma) / (1 - alpha_bar_t).sqrt()
-    return alpha_bar_s.sqrt() - n * alpha_bar_t.sqrt(), n
+    n = _direction(alpha_bar_s, sigma) / (1 - alpha_bar_t).sqrt()  # eq-n
+    return alpha_bar_s.sqrt() - n * alpha_bar_t.sqrt(), n  # eq-m
 
 
 def _direction(alpha_bar_s: Tensor | float, sigma: Tensor | float) -> Tensor:
     """sqrt(1 - alpha_bar_s - sigma^2), what multiplies eps in x_s; raises ValueError where there is no real root."""
     sigma = torch.as_tensor(sigma, dtype=torch.float64)
     variance, room = sigma.square(), torch.as_tensor(1 - alpha_bar_s, dtype=torch.float64)
-    if not ((sigma >= 0) & (variance <= room * (1 + 1e-12))).all():
+    if not ((sigma >= 0) & (variance <= room * (1 + 1e-12))).all():  # eq-range
         limits = f"0 <= sigma^2 <= 1 - alpha_bar_s = {room.tolist()}"
         raise ValueError(f"sigma must satisfy {limits}, got sigma = {sigma.tolist()}")
     return (room - variance).clamp(min=0).sqrt()
@@ -114,7 +114,7 @@ def ddim_step(
     if noise is None:
         raise ValueError(f"a step with sigma = {sigma.tolist()} > 0 needs noise, got None")
     check_same("xt", xt, "noise", noise)
-    return xs + per_sample(sigma, xt) * noise
+    return xs + per_sample(sigma, xt) * noise  # eq-update
 
 
 def ddim_sample(
@@ -228,7 +228,7 @@ def _noise_levels(alpha_bar: Tensor, eta: float, variance: str) -> tuple[Tensor,
     sigma = torch.cat([zero, ddim_sigma(alpha_bar[1:], alpha_bar[:-1], 1.0 if variance == "sigma_hat" else eta)])
     if variance == "eta":
         return sigma, sigma
-    std = torch.cat([zero, zero, (1 - alpha_bar[2:] / alpha_bar[1:-1]).sqrt()])  # no noise on the last step
+    std = torch.cat([zero, zero, (1 - alpha_bar[2:] / alpha_bar[1:-1]).sqrt()])  # def-sigma-hat; none on the last step
     return sigma, std
 
 

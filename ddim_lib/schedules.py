@@ -75,7 +75,8 @@ class Schedule:
 
     @classmethod
     def _from_beta(cls, beta: Tensor) -> Schedule:
-        return cls(beta=_with_leading(0.0, beta), alpha_bar=_with_leading(1.0, torch.cumprod(1 - beta, dim=0)))
+        alpha_bar = torch.cumprod(1 - beta, dim=0)  # def-abar
+        return cls(beta=_with_leading(0.0, beta), alpha_bar=_with_leading(1.0, alpha_bar))
 
 
 def make_tau(T: int, S: int, spacing: str = "uniform") -> Tensor:
@@ -107,7 +108,7 @@ def make_tau(T: int, S: int, spacing: str = "uniform") -> Tensor:
 def _spaced(T: int, S: int, spacing: str) -> Tensor:
     i = torch.arange(S + 1)
     if spacing == "uniform":
-        return i * T // S
+        return i * T // S  # def-tau
     if spacing == "quadratic":
         return -((-T * i * i) // (S * S))
     return torch.where(i > 0, 1 + (i - 1) * (T // S), 0)

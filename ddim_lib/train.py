@@ -98,7 +98,7 @@ def noise_prediction_loss(
     t = draw_times(len(x0), schedule.T, generator, x0.device, focus)
     eps = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
     xt = q_sample(x0, schedule.alpha_bar.to(x0.device)[t], eps)
-    return F.mse_loss(model(xt, t).to(eps.dtype), eps)
+    return F.mse_loss(model(xt, t).to(eps.dtype), eps)  # def-simple-loss
 
 
 def draw_times(

@@ -11,7 +11,10 @@ import yaml
 from test_style import CHAPTERS, ROOT
 
 READ = {path: nbformat.read(path, as_version=4) for path in CHAPTERS}
-each_chapter = pytest.mark.parametrize("notebook", READ.values(), ids=[path.stem for path in READ])
+each_notebook = pytest.mark.parametrize("notebook", READ.values(), ids=[path.stem for path in READ])
+# 07b and 90 are reference pages: they have no goals and no exercises.
+PROPER = [path for path in READ if re.match(r"[0-8]\d_|10_", path.name)]
+each_chapter = pytest.mark.parametrize("notebook", [READ[path] for path in PROPER], ids=[path.stem for path in PROPER])
 
 
 def code_cells(notebook):
@@ -31,7 +34,8 @@ def tracked_files():
 
 def test_the_contents_list_every_chapter_and_nothing_that_is_not_there():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    listed = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    listed = [page["file"] for chapter in chapters for page in [chapter, *chapter.get("sections", [])]]
     for name in [toc["root"], *listed]:
         assert any((ROOT / f"{name}{suffix}").exists() for suffix in (".md", ".ipynb")), name
     assert sorted(name for name in listed if name.startswith("chapters/")) == [
@@ -39,7 +43,7 @@ def test_the_contents_list_every_chapter_and_nothing_that_is_not_there():
     ]
 
 
-@each_chapter
+@each_notebook
 def test_every_cell_was_executed_once_from_top_to_bottom_without_error(notebook):
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -48,16 +52,23 @@ def test_every_cell_was_executed_once_from_top_to_bottom_without_error(notebook)
     ] == []
 
 
-@each_chapter
+@each_notebook
 def test_a_cell_holds_one_idea_in_15_lines(notebook):
     lines = {cell.id: len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_cells(notebook)}
     assert {name: count for name, count in lines.items() if count > 15} == {}
 
 
 @each_chapter
+def test_a_chapter_has_two_pictures_goals_and_further_reading(notebook):
+    assert sum("image/png" in out.get("data", {}) for c in code_cells(notebook) for out in c.outputs) >= 2
+    assert "**Goals.**" in notebook.cells[0].source
+    assert "**Prerequisites.**" in notebook.cells[0].source
+    assert "**Further reading.**" in notebook.cells[-1].source
+
+
+@each_notebook
 def test_every_picture_has_a_caption_a_name_and_an_alternative_text(notebook):
     pictures = [c for c in code_cells(notebook) if any("image/png" in out.get("data", {}) for out in c.outputs)]
-    assert len(pictures) >= 2
     for cell in pictures:
         figure = cell.metadata["mystnb"]["figure"]
         assert figure["name"].startswith("fig-")
@@ -65,7 +76,7 @@ def test_every_picture_has_a_caption_a_name_and_an_alternative_text(notebook):
         assert len(cell.metadata["mystnb"]["image"]["alt"]) > 30
 
 
-@each_chapter
+@each_notebook
 def test_every_ignored_output_says_why_in_its_first_line(notebook):
     ignored = [cell for cell in code_cells(notebook) if "nbval-ignore-output" in cell.metadata.get("tags", [])]
     assert all(re.match(r"# Output ignored by the tests: .{20,}", cell.source) for cell in ignored)
@@ -75,11 +86,13 @@ def test_every_ignored_output_says_why_in_its_first_line(notebook):
     )
 
 
-@each_chapter
+@each_notebook
 def test_every_typeset_formula_is_printed_with_its_label(notebook):
-    typeset = re.findall(r'typeset\("([^"]+)"', "\n".join(cell.source for cell in code_cells(notebook)))
+    scrapbooks = [
+        out.metadata.get("scrapbook", {}) for cell in code_cells(notebook) for out in cell.outputs if "data" in out
+    ]
+    typeset = [scrapbook["name"] for scrapbook in scrapbooks if scrapbook]
     printed = re.findall(r"```\{glue:math\} (\S+)\n:label: (\S+)\n", text_of(notebook))
-    assert typeset
     assert sorted(printed) == sorted((label, label) for label in typeset)
 
 
@@ -95,6 +108,15 @@ def test_every_exercise_has_a_solution_that_runs(notebook):
         for cell in notebook.cells
     )
     assert len(re.findall(r"S\.*c", kinds)) == len(exercises)
+
+
+def test_the_table_of_errata_lists_what_the_cells_count():
+    notebook = READ[ROOT / "chapters" / "90_errata.ipynb"]
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    entries = re.findall(r'^entry\("(\w+)", "(\w+)"\)', code, re.MULTILINE)
+    rows = re.findall(r"^\| \[(\w+)\]\(err-\w+\) \|.*\| (\w+) \|$", text_of(notebook), re.MULTILINE)
+    headings = re.findall(r"^\(err-\w+\)=\n\*\*(\w+), [^*]*?(\w+)\.\*\*", text_of(notebook), re.MULTILINE)
+    assert rows == entries == headings
 
 
 def test_pictures_on_other_pages_are_those_of_the_chapters():
