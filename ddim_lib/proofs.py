@@ -166,10 +166,10 @@ def _sides(claim: sp.Basic, where: Domain, domain: Domain) -> tuple[sp.Expr, sp.
         raise ValueError(f"claim has functions that are not defined: {undefined}")
     used = left.free_symbols | right.free_symbols
     coordinates = set().union(*(sp.sympify(chart).free_symbols for chart in domain.values()))
-    for symbol in (used | coordinates) - domain.keys():
+    for symbol in (used - domain.keys()) | coordinates:
         if not symbol.is_real or symbol.is_even is not None or symbol.is_prime or symbol.is_composite:
             raise ValueError(f"symbol {symbol} must be in the domain, or declared real, signed or integer at most")
-        if symbol in used & coordinates or [s.name for s in used | domain.keys()].count(symbol.name) > 1:
+        if symbol in coordinates & (used | domain.keys()) or [s.name for s in used | domain.keys()].count(symbol.name) > 1:
             raise ValueError(f"symbol {symbol} is a coordinate of the domain, or has the name of another symbol")
     return left, right, claim.func
 

@@ -810,6 +810,8 @@ def test_a_domain_that_breaks_what_a_symbol_is_declared_to_be_is_refused(claim, 
         ({a_t: 1 / (1 + sp.Symbol("g", even=True) ** 2)}, "symbol g must be in the domain, or declared real"),
         ({a_t: 1 / (1 + x0**2)}, "symbol x_0 is a coordinate of the domain"),
         ({sigma: 1 / (1 + x0**2)}, "symbol x_0 is a coordinate of the domain"),
+        (DOMAIN | {v: a_t / 2}, "symbol alphabar_t is a coordinate of the domain"),
+        (DOMAIN | {v: a_s / 2}, "symbol alphabar_s is a coordinate of the domain"),
     ],
     ids=str,
 )

@@ -93,7 +93,8 @@ def row(equation: Equation, lines: list[tuple[str, int]]) -> str:
     ]
     verdict = "; ".join(dict.fromkeys(equation.verdicts)) or equation.kind
     typed = " (typed)" if equation.typed and equation.kind != "definition" else ""
-    return f"| {{eq}}`{equation.label}` `{equation.label}` | {verdict}{typed} | {', '.join(links) or '–'} |"
+    computed = f"; computed by {', '.join(links)}" if links else ""
+    return f"| {{eq}}`{equation.label}` `{equation.label}` | {verdict}{typed}{computed} |"
 
 
 def ledger() -> str:
@@ -104,7 +105,7 @@ def ledger() -> str:
     page = [INTRODUCTION, f"{counts.total()} equations: {summary}.\n"]
     for path, (title, found) in chapters.items():
         if found:
-            page += [f"## [{title}](chapters/{path.name})\n", "| equation | check | library |", "| --- | --- | --- |"]
+            page += [f"## [{title}](chapters/{path.name})\n", "| equation | check |", "| --- | --- |"]
             page += [*(row(equation, lines[equation.label]) for equation in found), ""]
     return "\n".join(page)
 
