@@ -81,7 +81,7 @@ def prove(label: str, claim: sp.Basic, where: Domain | None = None, *, domain: D
         claim: ``sp.Eq``, ``sp.Lt``, ``sp.Le``, ``sp.Gt`` or ``sp.Ge``.
         where: what names in the claim stand for; put in, also into one another, before the check, but not printed.
         domain: symbol -> expression in free symbols whose every admissible value is a point of the domain. A symbol
-            that is not in it is free itself and must be declared real, or more.
+            that is not in it is free itself and must be declared real, or more. The verdict names another domain.
 
     Raises:
         Refuted: the claim fails at a point of the domain, which the message gives.
@@ -92,9 +92,10 @@ def prove(label: str, claim: sp.Basic, where: Domain | None = None, *, domain: D
     found, tried = _search(left, right, relation, domain)
     if found is not None:
         raise Refuted(f"{label} is wrong: {found}")
+    kind, detail = "numeric", f"holds at {tried} points, evaluated with {DIGITS} digits"
     if _holds_symbolically(*(side.subs(domain, simultaneous=True) for side in (left, right)), relation):
-        return Verdict(label, "symbolic", "proved symbolically", claim)
-    return Verdict(label, "numeric", f"holds at {tried} points, evaluated with {DIGITS} digits", claim)
+        kind, detail = "symbolic", "proved symbolically"
+    return Verdict(label, kind, detail if domain is DOMAIN else f"{detail}, on its own domain", claim)
 
 
 def refute(label: str, claim: sp.Basic, where: Domain | None = None, *, domain: Domain = DOMAIN) -> Counterexample:
@@ -120,16 +121,15 @@ def prove_by_sampling(
         Inconclusive: NaN, or a standard error above ``resolution``: too few draws to tell.
     """
     expected, generator = torch.as_tensor(expected, dtype=torch.float64), torch.Generator().manual_seed(seed)
-    draws, fresh = torch.as_tensor(draw(count, generator), dtype=torch.float64), torch.Generator().manual_seed(seed)
-    if torch.equal(generator.get_state(), fresh.get_state()):
+    before, draws = generator.get_state(), torch.as_tensor(draw(count, generator), dtype=torch.float64)
+    if torch.equal(generator.get_state(), before):
         raise ValueError("draw must draw from the generator that it is given")
     if draws.ndim not in (1, 2) or len(draws) != count or expected.shape not in ((), draws.shape[1:]):
         raise ValueError(f"draws {[*draws.shape]} must be [{count}(, K)], expected {[*expected.shape]} [] or [K]")
     mean, error = draws.mean(0), draws.std(0) / count**0.5
-    off = (mean - expected).abs()
-    if not torch.isfinite(off).all() or not (error <= resolution).all():
+    if not torch.isfinite(mean - expected).all() or not (error <= resolution).all():
         raise Inconclusive(f"{label}: standard error {error.max():.2g} with {count} draws, asked for {resolution:g}")
-    if (off > STANDARD_ERRORS * error + 1e-12).any():
+    if not ((mean - expected).abs() <= STANDARD_ERRORS * error + 1e-12).all():
         raise Refuted(f"{label} is wrong: mean {mean.tolist()}, error {error.tolist()}, claimed {expected.tolist()}")
     detail = f"holds by Monte Carlo, standard error {error.max():.1g}, {count:,} draws, seed {seed}"
     return Verdict(label, "Monte Carlo", detail)
@@ -164,12 +164,12 @@ def _sides(claim: sp.Basic, where: Domain, domain: Domain) -> tuple[sp.Expr, sp.
         raise ValueError(f"where: {unused or {*where}} do not occur in the claim, or stand for one another in a circle")
     if undefined := sp.Tuple(left, right).atoms(sp.core.function.AppliedUndef):
         raise ValueError(f"claim has functions that are not defined: {undefined}")
-    used = left.free_symbols | right.free_symbols
+    known = left.free_symbols | right.free_symbols | domain.keys()
     coordinates = set().union(*(sp.sympify(chart).free_symbols for chart in domain.values()))
-    for symbol in (used - domain.keys()) | coordinates:
+    for symbol in (known - domain.keys()) | coordinates:
         if not symbol.is_real or symbol.is_even is not None or symbol.is_prime or symbol.is_composite:
             raise ValueError(f"symbol {symbol} must be in the domain, or declared real, signed or integer at most")
-        if symbol in coordinates & (used | domain.keys()) or [s.name for s in used | domain.keys()].count(symbol.name) > 1:
+        if symbol in coordinates & known or [s.name for s in known].count(symbol.name) > 1:
             raise ValueError(f"symbol {symbol} is a coordinate of the domain, or has the name of another symbol")
     return left, right, claim.func
 
