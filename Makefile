@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: book test refresh lint unit notebooks clean
+.PHONY: book test refresh lint unit notebooks diffusers clean
 
 book: $(STAMP)  ## build the pages from the committed outputs, and print where they are
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
@@ -28,6 +28,9 @@ notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the c
 refresh: $(STAMP)  ## execute every chapter in place, seal it with the fingerprint of the code, write the ledger
 	$(BIN)/python tools/notebooks.py refresh
 	$(BIN)/python tools/ledger.py
+
+diffusers: $(STAMP)  ## what the comparison with diffusers needs; `make test` then runs it
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --requirement requirements-diffusers.txt
 
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,162 +1,36 @@
-"""The command line: ``python -m ddim_lib {train, sample, download, bench}``."""
+"""The command line: ``python -m ddim_lib {train, sample, evaluate, invert, train-classifier, download, bench}``."""
 
 from __future__ import annotations
 
 import argparse
-import platform
 import shlex
 import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from .bench import sampler_overhead
-from .checkpoints import load_checkpoint, save_checkpoint
-from .datasets import dataset_sha256, download, load_dataset
-from .plots import save_grid
-from .samplers import ddim_sample
-from .schedules import Schedule, make_tau
-from .train import TrainConfig, TrainState, start, train
-from .unet import UNet, UNetConfig
-from .weights import load_pretrained, load_weights, save_weights
-
-PRESETS = {
-    "mnist": UNetConfig(),
-    "mnist-5k": UNetConfig(),
-    "cifar10": UNetConfig(3, patch=1, channels=(64, 128, 256), blocks=2, attention=(False, True, True), dropout=0.1),
-}
-
-
-def run_train(args: argparse.Namespace) -> None:
-    """Train on a data set; leave checkpoints, sample sheets and the averaged weights in ``args.out``."""
-    device = _device(args.device)
-    _check_positive(args, "checkpoint_every", "sample_every")
-    if not args.resume and any(args.out.glob("checkpoint-*.json")):
-        raise ValueError(f"{args.out} holds a checkpoint already; add --resume to go on, or name another --out")
-    args.out.mkdir(parents=True, exist_ok=True)
-    images, _ = load_dataset(args.dataset, "train")
-    torch.manual_seed(args.seed)
-    unet = UNet(PRESETS[args.dataset]).to(device)
-    bf16 = device.type == "cuda" if args.bf16 is None else args.bf16
-    chosen = {name: getattr(args, name) for name in ("steps", "batch_size", "lr", "focus", "ema", "seed")}
-    config = TrainConfig(**chosen, bf16=bf16)
-    state = load_checkpoint(args.out, unet, config) if args.resume else start(unet, config)
-    if args.compile:
-        unet.compile()
-    schedule = Schedule.linear(unet.config.T)
-    _train_loop(state, images, schedule, config, args)
-    provenance = _provenance(args.command, state, config, args.dataset, device)
-    save_weights(args.out / "ema.safetensors", state.ema, provenance)
-    print(f"{state.step} steps in {state.seconds:.0f} s, weights in {args.out / 'ema.safetensors'}")
-
-
-def _train_loop(
-    state: TrainState, images: torch.Tensor, schedule: Schedule, config: TrainConfig, args: argparse.Namespace
-) -> None:
-    done, total, size = state.step, config.steps, config.batch_size
-    with tqdm(total=total * size, initial=done * size, unit="img", smoothing=0.02) as bar:
-        for _ in train(state.model, images, schedule, config, state):
-            bar.update(size)
-            if state.step % 10 == 0:
-                bar.set_postfix(step=state.step, loss=f"{state.loss.item():.4f}")
-            if state.step % args.checkpoint_every == 0 or state.step == total:
-                save_checkpoint(args.out, state, config)
-            if state.step % args.sample_every == 0 or state.step == total:
-                save_grid(args.out / f"samples-{state.step:08d}.png", _samples(state.ema, schedule))
-
-
-def _samples(unet: UNet, schedule: Schedule) -> torch.Tensor:
-    """100 images at S = 50 from a fixed seed, to watch the training."""
-    xT = torch.randn(100, unet.config.in_channels, *_size(unet), generator=torch.Generator().manual_seed(0))
-    *_, last = ddim_sample(unet, schedule, xT.to(next(unet.parameters()).device), make_tau(schedule.T, 50))
-    return last.xt
-
-
-def _size(unet: UNet) -> tuple[int, int]:
-    return (28, 28) if unet.config.in_channels == 1 else (32, 32)
-
-
-def _provenance(
-    command: str, state: TrainState, config: TrainConfig, dataset: str, device: torch.device
-) -> dict[str, Any]:
-    return {
-        "command": command,
-        "dataset": dataset,
-        "dataset_sha256": dataset_sha256(dataset),
-        "schedule": "Schedule.linear(1000)",
-        "train": asdict(config),
-        "steps": state.step,
-        "seed": config.seed,
-        "final_loss": state.history[-1][1] if state.history else state.loss.item(),
-        "history": state.history,
-        "seconds": round(state.seconds),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-
-
-def run_sample(args: argparse.Namespace) -> None:
-    """Sample images from a trained model into one PNG sheet; say how long it took."""
-    device = _device(args.device)
-    _check_positive(args, "n", "batch_size")
-    unet = (load_weights(args.weights) if args.weights else load_pretrained(args.model)).to(device)
-    schedule = Schedule.linear(unet.config.T)
-    generator = torch.Generator().manual_seed(args.seed)
-    tau = make_tau(schedule.T, args.steps, args.spacing)
-    batches = [min(args.batch_size, args.n - i) for i in range(0, args.n, args.batch_size)]
-    images, began = [], time.perf_counter()
-    with tqdm(total=args.steps * len(batches), unit="eval", leave=False) as bar:
-        for size in batches:
-            xT = torch.randn(size, unet.config.in_channels, *_size(unet), generator=generator).to(device)
-            for step in ddim_sample(unet, schedule, xT, tau, args.eta, generator=generator):
-                bar.update(step.t > 0)
-            images.append(step.xt.cpu())
-    seconds = time.perf_counter() - began
-    save_grid(args.out, torch.cat(images), columns=max(1, round(args.n**0.5)))
-    print(
-        f"{args.n} images, S = {args.steps}, eta = {args.eta:g}: {seconds:.1f} s on {device}, "
-        f"{args.steps * len(batches)} network evaluations ({args.steps} an image); {args.out}"
-    )
-
-
-def run_download(args: argparse.Namespace) -> None:
-    """Fetch a data set and check it."""
-    print(f"{args.dataset} is in {download(args.dataset)}")
-
-
-def run_bench(args: argparse.Namespace) -> None:
-    """Measure what the sampler costs beside the bare network evaluations."""
-    for batch_size in args.batch_size:
-        bare, sampled = sampler_overhead(load_pretrained("mnist"), batch_size, args.steps, args.repeats)
-        print(
-            f"batch {batch_size}: bare network {1e3 * bare:.2f} ms a step, ddim_sample {1e3 * sampled:.2f} ms "
-            f"({100 * (sampled / bare - 1):+.1f} %), medians of {args.repeats} runs of {args.steps} steps"
-        )
-
-
-def _check_positive(args: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
-
-
-def _device(name: str | None) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this machine has no CUDA device that torch can use; use --device cpu")
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+from . import commands
+from .inversion import PAPER_STEPS
 
 
 def parser() -> argparse.ArgumentParser:
     """The argument parser of all commands."""
     top = argparse.ArgumentParser(prog="python -m ddim_lib", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="{train,sample,download,bench}")
+    known = {
+        "train": ("train a U-Net", _add_train),
+        "sample": ("sample images from a trained model", _add_sample),
+        "evaluate": ("measure samples over a grid of eta and S; may be stopped and called again", _add_evaluate),
+        "invert": ("encode and decode test images with S steps; may be stopped and called again", _add_invert),
+        "train-classifier": ("train the classifier that evaluate measures with", _add_train_classifier),
+        "download": ("fetch a data set into $DDIM_DATA or the user's cache", _add_download),
+        "bench": ("measure the sampler against bare network evaluations", _add_bench),
+    }
+    subparsers = top.add_subparsers(required=True, metavar=f"{{{','.join(known)}}}")
+    for name, (help_text, add_arguments) in known.items():
+        add_arguments(subparsers.add_parser(name, help=help_text))
+    return top
 
-    sub = commands.add_parser("train", help="train a U-Net")
-    sub.add_argument("dataset", choices=PRESETS)
+
+def _add_train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("dataset", choices=commands.PRESETS)
     sub.add_argument("--steps", type=int, default=20_000)
     sub.add_argument("--batch-size", type=int, default=64)
     sub.add_argument("--out", type=Path, required=True, help="folder for checkpoints, sheets and weights")
@@ -170,9 +44,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     sub.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS")
     sub.add_argument("--sample-every", type=int, default=2000, metavar="STEPS")
-    sub.set_defaults(run=run_train)
+    sub.set_defaults(run=commands.run_train)
 
-    sub = commands.add_parser("sample", help="sample images from a trained model")
+
+def _add_sample(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", help="a pretrained model: mnist")
     sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
     sub.add_argument("--steps", type=int, default=50, help="S, network evaluations an image")
@@ -183,18 +58,49 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path, default=Path("samples.png"))
     sub.add_argument("--device", choices=("cuda", "cpu"))
-    sub.set_defaults(run=run_sample)
+    sub.set_defaults(run=commands.run_sample)
 
-    sub = commands.add_parser("download", help="fetch a data set into $DDIM_DATA or the user's cache")
+
+def _add_evaluate(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", help="a pretrained model, on the data set of the same name: mnist")
+    sub.add_argument("--grid", choices=("paper",), default="paper", help="eta = 0, 0.2, 0.5, 1 and sigma-hat")
+    sub.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100, 1000], metavar="S")
+    sub.add_argument("--n", type=int, required=True, help="number of images a cell, a multiple of 50")
+    sub.add_argument("--batch-size", type=int, default=250, help="a multiple of 50; does not change the samples")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
+    sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
+    sub.set_defaults(run=commands.run_evaluate)
+
+
+def _add_invert(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", help="a pretrained model, on the test images of the data set of the same name: mnist")
+    sub.add_argument("--steps", type=int, nargs="+", default=list(PAPER_STEPS), metavar="S")
+    sub.add_argument("--n", type=int, required=True, help="number of images")
+    sub.add_argument("--batch-size", type=int, default=100)
+    sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
+    sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
+    sub.set_defaults(run=commands.run_invert)
+
+
+def _add_train_classifier(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("dataset", choices=commands.PRESETS)
+    sub.add_argument("--epochs", type=int, default=8)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", type=Path, required=True, help="the file of weights; a JSON file is written beside it")
+    sub.set_defaults(run=commands.run_train_classifier)
+
+
+def _add_download(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("dataset", choices=("mnist", "cifar10"))
-    sub.set_defaults(run=run_download)
+    sub.set_defaults(run=commands.run_download)
 
-    sub = commands.add_parser("bench", help="measure the sampler against bare network evaluations")
+
+def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, nargs="+", default=[1, 16, 64])
     sub.add_argument("--steps", type=int, default=20)
     sub.add_argument("--repeats", type=int, default=7)
-    sub.set_defaults(run=run_bench)
-    return top
+    sub.set_defaults(run=commands.run_bench)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,23 +11,7 @@ from torch import Tensor
 from .forward import check_alpha_bar, check_same, per_sample, predict_eps, predict_x0, root
 from .schedules import Schedule
 from .unet import EpsModel
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One state of a trajectory.
-
-    Attributes:
-        t: the time of ``xt``.
-        xt: (B, ...) the state.
-        x0_pred: (B, ...) the clean image that ``eps`` implies; at t = 0 it is ``xt``.
-        eps: (B, ...) the noise estimate used at this state; at t = 0, where there is none, the one before.
-    """
-
-    t: int
-    xt: Tensor
-    x0_pred: Tensor
-    eps: Tensor
+from .walks import Step, check_walk, evaluate
 
 
 def ddim_sigma(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float, eta: float) -> Tensor:
@@ -125,7 +108,7 @@ def ddim_sample(
     eta: float = 0.0,
     *,
     variance: str = "eta",
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     clip_x0: bool = False,
 ) -> Iterator[Step]:
     """Walk from x_T down to x_0 along tau: S network evaluations, S + 1 steps, the last with ``t == 0``.
@@ -138,13 +121,15 @@ def ddim_sample(
         eta: 0 is deterministic and draws no random number; 1 is DDPM on tau. Not used with ``"sigma_hat"``.
         variance: ``"eta"``; or ``"sigma_hat"``, DDPM with the larger noise sqrt(1 - alpha_bar_t / alpha_bar_s) beside
             the mean of eta = 1 (DDIM, appendix D.3). Both leave the last step, to t = 0, without noise.
-        generator: source of the noise; drawn on the generator's device, so that seeds mean the same everywhere.
+        generator: source of the noise; drawn on the generator's device, so that seeds mean the same everywhere. Or
+            several, each for an equal share of the batch: then it does not matter how samples are put into batches.
         clip_x0: clip x0_pred to [-1, 1] and take eps anew from it.
 
     Raises:
         ValueError: at once for bad arguments; while walking, if the model returns NaN or infinity (naming the time).
     """
-    _check_walk("xT", xT, tau, schedule)
+    check_walk("xT", xT, tau, schedule)
+    _check_share(xT, generator)
     levels = _noise_levels(schedule.alpha_bar[tau], eta, variance)
     times, alpha_bar, sigma, std = (values.tolist() for values in (tau, schedule.alpha_bar[tau], *levels))
 
@@ -152,7 +137,7 @@ def ddim_sample(
     def walk() -> Iterator[Step]:
         x = xT
         for i in range(len(times) - 1, 0, -1):
-            eps = _evaluate(model, x, times[i])
+            eps = evaluate(model, x, times[i])
             x0_pred = predict_x0(x, eps, alpha_bar[i])
             if clip_x0:
                 x0_pred = x0_pred.clamp(-1, 1)
@@ -172,14 +157,14 @@ def ddim_encode(model: EpsModel, schedule: Schedule, x0: Tensor, tau: Tensor) ->
     S + 1 steps and as many network evaluations. The noise estimate at x_s is held over the step to the next time; at
     time 0, which the network never saw, it is asked about t = 1. Arguments and errors as in :func:`ddim_sample`.
     """
-    _check_walk("x0", x0, tau, schedule)
+    check_walk("x0", x0, tau, schedule)
     alpha_bar = schedule.alpha_bar[tau]
 
     @torch.no_grad()
     def walk() -> Iterator[Step]:
         x = x0
         for i in range(len(tau)):
-            eps = _evaluate(model, x, max(1, int(tau[i])))
+            eps = evaluate(model, x, max(1, int(tau[i])))
             yield Step(int(tau[i]), x, predict_x0(x, eps, alpha_bar[i]), eps)
             if i + 1 < len(tau):
                 x = ddim_step(x, eps, alpha_bar[i], alpha_bar[i + 1], sigma=0.0)
@@ -206,16 +191,16 @@ def slerp(x: Tensor, y: Tensor, weight: float) -> Tensor:
     return per_sample(at_x, x) * x + per_sample(at_y, y) * y
 
 
-def _evaluate(model: EpsModel, x: Tensor, t: int) -> Tensor:
-    eps = model(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device))
-    if not torch.isfinite(eps).all():
-        raise ValueError(f"the model returned NaN or infinity at t = {t}")
-    return eps
-
-
-def _randn_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+def _randn_like(x: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
+    if isinstance(generator, Sequence):
+        return torch.cat([_randn_like(part, one) for part, one in zip(x.chunk(len(generator)), generator, strict=True)])
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+
+
+def _check_share(xT: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> None:
+    if isinstance(generator, Sequence) and (not generator or len(xT) % len(generator)):
+        raise ValueError(f"generator: {len(generator)} generators cannot share a batch of {len(xT)} equally")
 
 
 def _noise_levels(alpha_bar: Tensor, eta: float, variance: str) -> tuple[Tensor, Tensor]:
@@ -230,15 +215,6 @@ def _noise_levels(alpha_bar: Tensor, eta: float, variance: str) -> tuple[Tensor,
         return sigma, sigma
     std = torch.cat([zero, zero, (1 - alpha_bar[2:] / alpha_bar[1:-1]).sqrt()])  # def-sigma-hat; none on the last step
     return sigma, std
-
-
-def _check_walk(name: str, x: Tensor, tau: Tensor, schedule: Schedule) -> None:
-    if not x.is_floating_point() or x.ndim < 1 or len(x) == 0:
-        raise ValueError(f"{name} must be a floating-point batch (B, ...), got {x.dtype} of shape {tuple(x.shape)}")
-    if tau.ndim != 1 or tau.dtype != torch.int64 or len(tau) < 2:
-        raise ValueError(f"tau must be int64 of shape (S+1,), got {tau.dtype} of shape {tuple(tau.shape)}")
-    if tau[0] != 0 or (tau.diff() <= 0).any() or tau[-1] > schedule.T:
-        raise ValueError(f"tau must increase strictly from 0 to at most T = {schedule.T}, got {tau.tolist()}")
 
 
 def _check_pair(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(f"{path} is not a safetensors file: {error}") from None
 
 
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _json_sha256(info: dict[str, Any]) -> str:
     """The hash of all of ``info`` but the hash itself, whatever its layout in the file."""
     rest = {key: value for key, value in info.items() if key != "json_sha256"}

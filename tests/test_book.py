@@ -11,9 +11,10 @@ import yaml
 from test_style import CHAPTERS, ROOT
 
 READ = {path: nbformat.read(path, as_version=4) for path in CHAPTERS}
+REQUIREMENTS = [ROOT / "requirements.txt", ROOT / "requirements-diffusers.txt"]
 each_notebook = pytest.mark.parametrize("notebook", READ.values(), ids=[path.stem for path in READ])
 # 07b and 90 are reference pages: they have no goals and no exercises.
-PROPER = [path for path in READ if re.match(r"[0-8]\d_|10_", path.name)]
+PROPER = [path for path in READ if re.match(r"[01]\d_", path.name)]
 each_chapter = pytest.mark.parametrize("notebook", [READ[path] for path in PROPER], ids=[path.stem for path in PROPER])
 
 
@@ -129,19 +130,26 @@ def test_pictures_on_other_pages_are_those_of_the_chapters():
         assert picture.read_bytes() == tools.figure(notebook, name), "run `make refresh`"
 
 
-def test_every_requirement_is_pinned_exactly():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+def requirements(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_every_requirement_is_pinned_exactly_and_once():
+    lines = [line for file in REQUIREMENTS for line in requirements(file.read_text())]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines)
+    names = [line.split("==")[0] for line in lines]
+    assert len(set(names)) == len(names)
     assert "torch==2.13.0" in lines
-    assert not any(line.startswith("torchvision") for line in lines)
+    assert "torchvision" not in names
 
 
-def test_every_requirement_asked_for_by_name_has_its_reason():
-    named = (ROOT / "requirements.txt").read_text().split("# What those need")[0]
+@pytest.mark.parametrize("file", REQUIREMENTS, ids=lambda path: path.name)
+def test_every_requirement_asked_for_by_name_has_its_reason(file):
+    named = requirements(file.read_text().split("# What those need")[0])
+    assert named
     reasons = (ROOT / "CONTRIBUTING.md").read_text().split("## Dependencies")[1]
-    for line in named.splitlines():
-        if "==" in line:
-            assert re.search(rf"(?<![\w-]){re.escape(line.split('==')[0])}(?![\w-])", reasons), line
+    for line in named:
+        assert re.search(rf"(?<![\w-]){re.escape(line.split('==')[0])}(?![\w-])", reasons), line
 
 
 def test_the_address_of_the_repository_stands_in_one_place():
@@ -158,6 +166,6 @@ def test_no_file_names_a_package_registry_or_a_path_of_one_machine():
 
 def test_ci_runs_the_command_of_the_readme():
     assert "exec make test\n" in (ROOT / ".ci" / "run").read_text()
-    assert "bash .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert "- run: make diffusers\n      - run: bash .ci/run\n" in (ROOT / ".github/workflows/ci.yml").read_text()
     assert "make test" in (ROOT / "README.md").read_text()
     assert Path(ROOT / "Makefile").read_text().count("\ntest:") == 1

@@ -426,6 +426,38 @@ def test_splitting_a_batch_changes_nothing(linear, tiny_unet):
     torch.testing.assert_close(torch.cat(parts), whole.xt, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", NOISE_KINDS, ids=str)
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_a_batch_of_several_generators_equals_a_walk_for_each(short, kind, count):
+    xT, tau, model = noise_like(6, 3), make_tau(short.T, 4), PointSet(noise_like(5, 3, seed=1)).eps_model(short)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
+    together = list(ddim_sample(model, short, xT, tau, generator=generators, **kind))
+    apart = [
+        list(ddim_sample(model, short, part, tau, generator=torch.Generator().manual_seed(seed), **kind))
+        for seed, part in enumerate(xT.chunk(count))
+    ]
+    for step, *parts in zip(together, *apart, strict=True):
+        assert {part.t for part in parts} == {step.t}
+        torch.testing.assert_close(step.xt, torch.cat([part.xt for part in parts]), rtol=0, atol=1e-12)
+
+
+def test_several_generators_draw_the_same_noise_however_samples_are_put_into_batches(short):
+    def walk(part, seeds):
+        generators = tuple(torch.Generator().manual_seed(seed) for seed in seeds)
+        return list(ddim_sample(Recorder(0.1), short, part, make_tau(short.T, 4), 1.0, generator=generators))[-1].xt
+
+    xT = noise_like(6, 3)
+    assert torch.equal(walk(xT, [7, 8, 9]), torch.cat([walk(xT[:4], [7, 8]), walk(xT[4:], [9])]))
+
+
+@pytest.mark.parametrize("count", [0, 4, 5, 12])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_generators_that_cannot_share_a_batch_equally_are_refused_at_once(short, count, eta):
+    generators = [torch.Generator() for _ in range(count)]
+    with pytest.raises(ValueError, match=f"generator: {count} generators cannot share a batch of 6 equally"):
+        ddim_sample(Recorder(), short, noise_like(6, 2), make_tau(short.T, 2), eta, generator=generators)
+
+
 def test_sampling_keeps_the_dtype_and_tracks_no_gradient(linear, tiny_unet):
     for step in ddim_sample(tiny_unet, linear, torch.zeros(1, 1, 8, 8), make_tau(1000, 2), 1.0):
         assert torch.is_grad_enabled()  # the caller's mode is the caller's

@@ -12,7 +12,6 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 LONG_FUNCTIONS = {
     "unet.py: UNet.__init__": "the network's layout is read in one piece",
-    "__main__.py: parser": "a list of options, without a branch",
 }
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 

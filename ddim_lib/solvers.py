@@ -1,0 +1,109 @@
+"""Second-order solvers of the differential equation of which DDIM is Euler's method.
+
+In the coordinates x_bar = x / sqrt(alpha_bar) and sigma_bar = sqrt((1 - alpha_bar) / alpha_bar) it reads
+d x_bar / d sigma_bar = eps(x, t) (Song et al. 2021, eq. 14). Each solver walks tau as :func:`ddim_sample` does, yields
+the same :class:`Step`, and takes the same arguments but for noise: all of them are deterministic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .forward import predict_x0
+from .schedules import Schedule
+from .unet import EpsModel
+from .walks import Step, check_walk, evaluate
+
+# One step: (i, x_bar, the noise estimates at tau[i] and, after the first step, tau[i + 1]) -> x_bar at tau[i - 1].
+Advance = Callable[[int, Tensor, list[Tensor]], Tensor]
+
+
+def heun_sample(model: EpsModel, schedule: Schedule, xT: Tensor, tau: Tensor) -> Iterator[Step]:
+    """Heun's method: an Euler step, then the mean of the slopes at both its ends (Karras et al. 2022, algorithm 1).
+
+    2 S - 1 network evaluations: the last step, to t = 0, is Euler's, since there is no noise estimate at t = 0.
+    """
+    level = _levels(schedule, xT, tau)
+
+    def advance(i: int, x_bar: Tensor, slopes: list[Tensor]) -> Tensor:
+        h = level[i - 1] - level[i]
+        end = x_bar + h * slopes[0]
+        if i == 1:
+            return end
+        slope = evaluate(model, _to_state(end, level[i - 1]), int(tau[i - 1]))
+        return x_bar + h * (slopes[0] + slope) / 2  # def-heun
+
+    return _walk(model, schedule, xT, tau, advance)
+
+
+def adams_bashforth_sample(model: EpsModel, schedule: Schedule, xT: Tensor, tau: Tensor) -> Iterator[Step]:
+    """The two-step Adams-Bashforth method: the slope is extrapolated from this time and the one before.
+
+    The idea of PNDM (Liu et al. 2022) at second order, for steps of unequal length. S network evaluations; the first
+    step is Euler's.
+    """
+    level = _levels(schedule, xT, tau)
+
+    def advance(i: int, x_bar: Tensor, slopes: list[Tensor]) -> Tensor:
+        h = level[i - 1] - level[i]
+        if len(slopes) == 1:
+            return x_bar + h * slopes[0]
+        ratio = h / (level[i] - level[i + 1])
+        return x_bar + h * (slopes[0] + ratio / 2 * (slopes[0] - slopes[1]))  # eq-ab2
+
+    return _walk(model, schedule, xT, tau, advance)
+
+
+def exponential_sample(model: EpsModel, schedule: Schedule, xT: Tensor, tau: Tensor) -> Iterator[Step]:
+    """A two-step exponential integrator: the predicted x_0 is extrapolated, in lambda = -log sigma_bar.
+
+    The idea of DPM-Solver++ 2M (Lu et al. 2022, algorithm 2). S network evaluations; the first step and the last, to
+    t = 0, are DDIM's.
+    """
+    level = _levels(schedule, xT, tau)
+    clean: list[Tensor] = []  # predicted x_0, newest first
+
+    def advance(i: int, x_bar: Tensor, slopes: list[Tensor]) -> Tensor:
+        clean[:] = [x_bar - level[i] * slopes[0], *clean[:1]]
+        target = clean[0]
+        if len(clean) > 1 and i > 1:
+            step, before = (level[j].log() - level[j - 1].log() for j in (i, i + 1))
+            target = clean[0] + step / before / 2 * (clean[0] - clean[1])  # eq-exp2
+        share = level[i - 1] / level[i]
+        return share * x_bar + (1 - share) * target  # eq-exp-step
+
+    return _walk(model, schedule, xT, tau, advance)
+
+
+def sigma_bar(schedule: Schedule, tau: Tensor) -> Tensor:
+    """sqrt((1 - alpha_bar) / alpha_bar) at the times of tau, float64 (S+1,), increasing from 0."""
+    alpha_bar = schedule.alpha_bar[tau]
+    return ((1 - alpha_bar) / alpha_bar).sqrt()
+
+
+def _levels(schedule: Schedule, xT: Tensor, tau: Tensor) -> Tensor:
+    check_walk("xT", xT, tau, schedule)
+    return sigma_bar(schedule, tau)
+
+
+def _walk(model: EpsModel, schedule: Schedule, xT: Tensor, tau: Tensor, advance: Advance) -> Iterator[Step]:
+    level = _levels(schedule, xT, tau)
+
+    @torch.no_grad()
+    def walk() -> Iterator[Step]:
+        x_bar, slopes = xT * (1 + level[-1] ** 2).sqrt().item(), []
+        for i in range(len(tau) - 1, 0, -1):
+            state = _to_state(x_bar, level[i])
+            slopes = [evaluate(model, state, int(tau[i])), *slopes[:1]]
+            yield Step(int(tau[i]), state, predict_x0(state, slopes[0], schedule.alpha_bar[tau[i]]), slopes[0])
+            x_bar = advance(i, x_bar, slopes)
+        yield Step(0, x_bar, x_bar, slopes[0])
+
+    return walk()
+
+
+def _to_state(x_bar: Tensor, level: Tensor) -> Tensor:
+    return x_bar / (1 + level**2).sqrt().item()
