@@ -503,19 +503,19 @@ def test_a_network_of_another_shape_is_refused(short):
         list(ddim_sample(lambda xt, t: torch.cat([xt, xt], 1), short, noise_like(2, 3), make_tau(40, 2)))
 
 
+NO_TAUS = [
+    (torch.tensor([0.0, 1.0]), r"tau must be int64 of shape \(S\+1,\), got torch.float32"),
+    (torch.tensor([[0, 1]]), r"got torch.int64 of shape \(1, 2\)"),
+    (torch.tensor([0]), r"got torch.int64 of shape \(1,\)"),
+    (torch.tensor([1, 2]), r"from 0 to at most T = 40, got \[1, 2\]"),
+    (torch.tensor([0, 2, 2]), r"from 0 to at most T = 40, got \[0, 2, 2\]"),
+    (torch.tensor([0, 3, 2]), r"from 0 to at most T = 40, got \[0, 3, 2\]"),
+    (torch.tensor([0, 41]), r"from 0 to at most T = 40, got \[0, 41\]"),
+]
+
+
 @pytest.mark.parametrize("walk", [ddim_sample, ddim_encode])
-@pytest.mark.parametrize(
-    ("tau", "message"),
-    [
-        (torch.tensor([0.0, 1.0]), r"tau must be int64 of shape \(S\+1,\), got torch.float32"),
-        (torch.tensor([[0, 1]]), r"got torch.int64 of shape \(1, 2\)"),
-        (torch.tensor([0]), r"got torch.int64 of shape \(1,\)"),
-        (torch.tensor([1, 2]), r"from 0 to at most T = 40, got \[1, 2\]"),
-        (torch.tensor([0, 2, 2]), r"from 0 to at most T = 40, got \[0, 2, 2\]"),
-        (torch.tensor([0, 3, 2]), r"from 0 to at most T = 40, got \[0, 3, 2\]"),
-        (torch.tensor([0, 41]), r"from 0 to at most T = 40, got \[0, 41\]"),
-    ],
-)
+@pytest.mark.parametrize(("tau", "message"), NO_TAUS)
 def test_a_tau_that_is_none_is_refused_at_once(short, walk, tau, message):
     with pytest.raises(ValueError, match=message):
         walk(Recorder(), short, noise_like(2, 3), tau)
