@@ -7,7 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import commands
+from . import commands, measuring
+from .grids import GRIDS
 from .inversion import PAPER_STEPS
 
 
@@ -63,14 +64,18 @@ def _add_sample(sub: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", help="a pretrained model, on the data set of the same name: mnist")
-    sub.add_argument("--grid", choices=("paper",), default="paper", help="eta = 0, 0.2, 0.5, 1 and sigma-hat")
-    sub.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100, 1000], metavar="S")
+    sub.add_argument("--grid", choices=GRIDS, default="paper", help="Table 1; conventions for tau; or solvers")
+    sub.add_argument("--steps", type=int, nargs="+", metavar="S", help="other S; for solvers, evaluations")
     sub.add_argument("--n", type=int, required=True, help="number of images a cell, a multiple of 50")
+    what = "those of the classifier trained here, or Inception's, for FID: needs pytorch-fid and in practice a GPU"
+    sub.add_argument("--features", choices=("classifier", "inception"), default="classifier", help=what)
     sub.add_argument("--batch-size", type=int, default=250, help="a multiple of 50; does not change the samples")
     sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--bf16", action="store_true", help="the network's matrix products in bfloat16")
+    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
     sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
-    sub.set_defaults(run=commands.run_evaluate)
+    sub.set_defaults(run=measuring.run_evaluate)
 
 
 def _add_invert(sub: argparse.ArgumentParser) -> None:
@@ -80,7 +85,7 @@ def _add_invert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, default=100)
     sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
     sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
-    sub.set_defaults(run=commands.run_invert)
+    sub.set_defaults(run=measuring.run_invert)
 
 
 def _add_train_classifier(sub: argparse.ArgumentParser) -> None:
@@ -88,7 +93,7 @@ def _add_train_classifier(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--epochs", type=int, default=8)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path, required=True, help="the file of weights; a JSON file is written beside it")
-    sub.set_defaults(run=commands.run_train_classifier)
+    sub.set_defaults(run=measuring.run_train_classifier)
 
 
 def _add_download(sub: argparse.ArgumentParser) -> None:
@@ -97,7 +102,7 @@ def _add_download(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--batch-size", type=int, nargs="+", default=[1, 16, 64])
+    sub.add_argument("--batch-size", type=int, nargs="+", default=[1, 50, 250])
     sub.add_argument("--steps", type=int, default=20)
     sub.add_argument("--repeats", type=int, default=7)
     sub.set_defaults(run=commands.run_bench)

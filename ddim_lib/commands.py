@@ -12,27 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .bench import sampler_overhead
+from .bench import overheads
 from .checkpoints import load_checkpoint, save_checkpoint
-from .classifier import (
-    accuracy,
-    classifier_path,
-    extract_features,
-    load_classifier,
-    load_reference,
-    save_classifier,
-    train_classifier,
-)
 from .datasets import dataset_sha256, download, load_dataset
-from .evaluate import Measure, evaluate_grid, paper_grid, pending, table
-from .inversion import inversion_table
-from .metrics import fit_gaussian
 from .plots import save_grid
 from .samplers import ddim_sample
 from .schedules import Schedule, make_tau
 from .train import TrainConfig, TrainState, start, train
 from .unet import UNet, UNetConfig
-from .weights import WEIGHTS, file_sha256, load_pretrained, load_weights, save_weights
+from .weights import load_pretrained, load_weights, save_weights
 
 PRESETS = {
     "mnist": UNetConfig(),
@@ -43,8 +31,8 @@ PRESETS = {
 
 def run_train(args: argparse.Namespace) -> None:
     """Train on a data set; leave checkpoints, sample sheets and the averaged weights in ``args.out``."""
-    device = _device(args.device)
-    _check_positive(args, "checkpoint_every", "sample_every")
+    device = choose_device(args.device)
+    check_positive(args, "checkpoint_every", "sample_every")
     if not args.resume and any(args.out.glob("checkpoint-*.json")):
         raise ValueError(f"{args.out} holds a checkpoint already; add --resume to go on, or name another --out")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -81,13 +69,9 @@ def _train_loop(
 
 def _samples(unet: UNet, schedule: Schedule) -> Tensor:
     """100 images at S = 50 from a fixed seed, to watch the training."""
-    xT = torch.randn(100, unet.config.in_channels, *_size(unet), generator=torch.Generator().manual_seed(0))
+    xT = torch.randn(100, *unet.config.image_shape, generator=torch.Generator().manual_seed(0))
     *_, last = ddim_sample(unet, schedule, xT.to(next(unet.parameters()).device), make_tau(schedule.T, 50))
     return last.xt
-
-
-def _size(unet: UNet) -> tuple[int, int]:
-    return (28, 28) if unet.config.in_channels == 1 else (32, 32)
 
 
 def _provenance(
@@ -105,18 +89,19 @@ def _provenance(
         "history": state.history,
         "seconds": round(state.seconds),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What a file of weights or results says about the software that made it."""
     return {"python": platform.python_version(), "torch": torch.__version__}
 
 
 def run_sample(args: argparse.Namespace) -> None:
     """Sample images from a trained model into one PNG sheet; say how long it took."""
-    device = _device(args.device)
-    _check_positive(args, "n", "batch_size")
+    device = choose_device(args.device)
+    check_positive(args, "n", "batch_size")
     unet = (load_weights(args.weights) if args.weights else load_pretrained(args.model)).to(device)
     schedule = Schedule.linear(unet.config.T)
     generator = torch.Generator().manual_seed(args.seed)
@@ -125,7 +110,7 @@ def run_sample(args: argparse.Namespace) -> None:
     images, began = [], time.perf_counter()
     with tqdm(total=args.steps * len(batches), unit="eval", leave=False) as bar:
         for size in batches:
-            xT = torch.randn(size, unet.config.in_channels, *_size(unet), generator=generator).to(device)
+            xT = torch.randn(size, *unet.config.image_shape, generator=generator).to(device)
             for step in ddim_sample(unet, schedule, xT, tau, args.eta, generator=generator):
                 bar.update(step.t > 0)
             images.append(step.xt.cpu())
@@ -137,113 +122,30 @@ def run_sample(args: argparse.Namespace) -> None:
     )
 
 
-def run_evaluate(args: argparse.Namespace) -> None:
-    """Measure a trained model's samples over a grid of eta and S; go on where an earlier run stopped."""
-    device = _device(args.device)
-    unet = load_pretrained(args.model).to(device)
-    measure = _measure(args.model, device)
-    header = {
-        "model": args.model,
-        "model_sha256": file_sha256(WEIGHTS / f"{args.model}.safetensors"),
-        "classifier_sha256": file_sha256(classifier_path(args.model)),
-        "dataset": args.model,
-        "n": args.n,
-        "seed": args.seed,
-    }
-    about = {"command": args.command, "versions": _versions(), "floor": measure.floor(args.n)}
-    cells = paper_grid(tuple(args.steps))
-    todo = pending(unet, measure, cells, args.out, header, args.batch_size)
-    total = args.n * sum(cell.S for cell in todo)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=total, unit="eval", unit_scale=True, smoothing=0.02, disable=not total) as bar:
-        size, tell = args.batch_size, bar.update
-        result = evaluate_grid(unet, measure, cells, args.out, header, about, batch_size=size, tell=tell)
-    print(table(result, cells))
-
-
-def run_invert(args: argparse.Namespace) -> None:
-    """Encode and decode real test images with each S; go on where an earlier run stopped."""
-    _check_positive(args, "n", "batch_size")
-    unet = load_pretrained(args.model).to(_device(args.device))
-    images = load_dataset(args.model, "test")[0][: args.n]
-    weights = file_sha256(WEIGHTS / f"{args.model}.safetensors")
-    header = {"model": args.model, "model_sha256": weights, "dataset": args.model, "split": "test", "n": len(images)}
-    about = {"command": args.command, "versions": _versions()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(unit="eval", unit_scale=True) as bar:
-        result = inversion_table(
-            unet, images, args.steps, args.out, header, bar.update, about=about, batch_size=args.batch_size
-        )
-    for cell in result["cells"].values():
-        print(f"S = {cell['S']:4}: {cell['mse']:.2e} +- {cell['mse_error']:.0e}, n = {cell['n']}")
-
-
-def _measure(name: str, device: torch.device) -> Measure:
-    images, _ = load_dataset(name, "test")
-    # Shuffled, since the first half of MNIST's test set was written by other people than the second.
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    classifier = load_classifier(name).to(device)
-    return Measure(classifier, load_reference(name), extract_features(classifier, images[order]))
-
-
-def run_train_classifier(args: argparse.Namespace) -> None:
-    """Train the classifier that evaluate measures with; store it with the statistics of its training set."""
-    _check_positive(args, "epochs")
-    if args.out.suffix != ".safetensors":
-        raise ValueError(f"--out must end in .safetensors, got {args.out}")
-    (images, labels), test = _splits(args.dataset)
-    with tqdm(total=args.epochs, unit="epoch") as bar:
-        for epoch in train_classifier(images, labels, args.epochs, seed=args.seed):
-            bar.set_postfix(loss=f"{epoch[1]:.4f}")
-            bar.update()
-    model, loss = epoch
-    found = accuracy(model, *test)
-    info = {
-        "command": args.command,
-        "dataset": args.dataset,
-        "dataset_sha256": dataset_sha256(args.dataset),
-        "epochs": args.epochs,
-        "seed": args.seed,
-        "final_loss": loss,
-        "test_accuracy": found,
-        "versions": _versions(),
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_classifier(args.out, model, fit_gaussian(extract_features(model, images)), info)
-    print(f"{100 * found:.2f} % of {len(test[0])} test images right; {args.out}")
-
-
-def _splits(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training and test images with labels; of the 5,000 digits, which have no test split, every tenth is one."""
-    if name != "mnist-5k":
-        return load_dataset(name, "train"), load_dataset(name, "test")
-    images, labels = load_dataset(name)
-    held = torch.arange(len(images)) % 10 == 0
-    return (images[~held], labels[~held]), (images[held], labels[held])
-
-
 def run_download(args: argparse.Namespace) -> None:
     """Fetch a data set and check it."""
     print(f"{args.dataset} is in {download(args.dataset)}")
 
 
 def run_bench(args: argparse.Namespace) -> None:
-    """Measure what the sampler costs beside the bare network evaluations."""
+    """Measure what the sampler and the loop of evaluate cost beside the bare network evaluations."""
     for batch_size in args.batch_size:
-        bare, sampled = sampler_overhead(load_pretrained("mnist"), batch_size, args.steps, args.repeats)
-        print(
-            f"batch {batch_size}: bare network {1e3 * bare:.2f} ms a step, ddim_sample {1e3 * sampled:.2f} ms "
-            f"({100 * (sampled / bare - 1):+.1f} %), medians of {args.repeats} runs of {args.steps} steps"
-        )
+        found = overheads(load_pretrained("mnist"), batch_size, args.steps, args.repeats)
+        bare = found.pop("bare network")
+        others = [f"{name} {1e3 * each:.2f} ms ({100 * (each / bare - 1):+.1f} %)" for name, each in found.items()]
+        print(f"batch {batch_size}: bare network {1e3 * bare:.2f} ms a step, {', '.join(others)}", flush=True)
+    print(f"(medians of {args.repeats} runs of {args.steps} steps, taken in turn)")
 
 
-def _check_positive(args: argparse.Namespace, *names: str) -> None:
+def check_positive(args: argparse.Namespace, *names: str) -> None:
+    """Raise ValueError for an option below 1."""
     for name in names:
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
 
 
-def _device(name: str | None) -> torch.device:
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; without a name, CUDA where there is one."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: this machine has no CUDA device that torch can use; use --device cpu")
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,17 +1,19 @@
-"""The DDIM paper's Table 1 on a model trained here: quality for a grid of eta and S, cell by cell."""
+"""Samples of the cells of a grid, in one process or several, and how far they are from real images."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .classifier import Classifier, extract_features
+from .classifier import extract_features
+from .grids import Cell
 from .metrics import (
     FeatureStatistics,
     fit_gaussian,
@@ -21,47 +23,25 @@ from .metrics import (
     least_images,
 )
 from .results import hardware, load_cells, write_result
-from .samplers import ddim_sample
-from .schedules import Schedule, make_tau
-from .unet import UNet
+from .schedules import Schedule
+from .unet import EpsModel, UNet
+from .walks import last_state
+
+with warnings.catch_warnings():  # in a notebook without ipywidgets it asks for them; nothing here uses them
+    warnings.filterwarnings("ignore", "IProgress not found")
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
 
 STREAM = 50  # images that share a random stream: batches are made of whole streams, so their size changes nothing
+NAME, ENTRY = 18, 16  # widths of the table's columns
 FIELDS = {"n", "frechet", "frechet_error", "kernel", "kernel_error"}  # what every finished cell holds
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry of the table: ``variance`` is ``"eta"`` or ``"sigma_hat"``, S the number of steps."""
-
-    eta: float
-    S: int
-    variance: str = "eta"
-    spacing: str = "uniform"
-
-    @property
-    def row(self) -> str:
-        """The row of the table: ``"eta=0.2"`` or ``"sigma_hat"``."""
-        return "sigma_hat" if self.variance == "sigma_hat" else f"eta={self.eta:g}"
-
-    @property
-    def key(self) -> str:
-        """A name for the result file, such as ``"eta=0.2 S=50 uniform"``."""
-        return f"{self.row} S={self.S} {self.spacing}"
-
-
-def paper_grid(steps: tuple[int, ...] = (10, 20, 50, 100, 1000)) -> list[Cell]:
-    """The grid of the paper's Table 1 (with uniform tau): cheap cells first."""
-    if not steps:
-        raise ValueError("the grid is empty: give at least one number of steps")
-    rows = [(0.0, "eta"), (0.2, "eta"), (0.5, "eta"), (1.0, "eta"), (1.0, "sigma_hat")]
-    return [Cell(eta, S, variance) for S in sorted(set(steps)) for eta, variance in rows]
 
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """What samples are measured with: a classifier's features, and those of real images."""
+    """What samples are measured with: a network's features, and those of real images."""
 
-    classifier: Classifier
+    classifier: nn.Module  # its features(images) are (B, D): a Classifier, or another network such as Inception
     reference: FeatureStatistics  # of the training set
     real: Tensor  # features of the test set in a random order, for the kernel distance and the floor
 
@@ -91,26 +71,69 @@ class Measure:
         return self.frechet(self.real[:n])
 
 
-def sample_cell(
-    model: UNet, schedule: Schedule, cell: Cell, n: int, seed: int, batch_size: int, tell: Callable[[int], object]
-) -> Iterator[Tensor]:
-    """Batches of samples, n in all: images 50 k to 50 k + 49 come from stream k of the seed, whatever the batches are.
+def in_bfloat16(model: EpsModel) -> EpsModel:
+    """The model with its matrix products in bfloat16 and its result in float32."""
 
-    ``tell`` is called after every network evaluation with the number of images it was for.
+    def eps_model(xt: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast(xt.device.type, torch.bfloat16):
+            return model(xt, t).float()
+
+    return eps_model
+
+
+def sample_cell(
+    model: UNet,
+    cell: Cell,
+    streams: Sequence[int],
+    seed: int,
+    batch_size: int,
+    *,
+    bf16: bool = False,
+    tell: Callable[[int], object] = lambda images: None,
+) -> Iterator[Tensor]:
+    """Batches of samples: 50 from each stream of the seed, in order, the same whatever the batches are.
+
+    Args:
+        model: of the linear schedule.
+        streams: numbers from 0; stream k holds images 50 k to 50 k + 49 of the cell.
+        batch_size: images at a time, a multiple of 50.
+        bf16: run the network :func:`in_bfloat16`.
+        tell: called with the number of images after every network evaluation.
     """
-    _check_streams(n=n, batch_size=batch_size)
-    side = 28 if model.config.in_channels == 1 else 32
-    tau, device = make_tau(schedule.T, cell.S, cell.spacing), next(model.parameters()).device
-    for first in range(0, n, batch_size):
-        streams = range(first // STREAM, min(first + batch_size, n) // STREAM)
-        generators = [torch.Generator().manual_seed(1_000_003 * seed + stream) for stream in streams]
-        shape = (STREAM, model.config.in_channels, side, side)
+    _check_streams(batch_size=batch_size)
+    network = in_bfloat16(model) if bf16 else model
+
+    def counted(xt: Tensor, t: Tensor) -> Tensor:
+        eps = network(xt, t)
+        tell(len(xt))
+        return eps
+
+    schedule, device = Schedule.linear(model.config.T), next(model.parameters()).device
+    shape, each = (STREAM, *model.config.image_shape), batch_size // STREAM
+    for some in (streams[i : i + each] for i in range(0, len(streams), each)):
+        generators = [torch.Generator().manual_seed(1_000_003 * seed + stream) for stream in some]
         xT = torch.cat([torch.randn(shape, generator=generator) for generator in generators]).to(device)
-        walk = ddim_sample(model, schedule, xT, tau, cell.eta, variance=cell.variance, generator=generators)
-        for step in walk:
-            if step.t:
-                tell(len(xT))
-        yield step.xt.cpu()
+        yield last_state(cell.walk(counted, schedule, xT, generators)).cpu()
+
+
+def cell_features(
+    model: UNet, classifier: nn.Module, cell: Cell, n: int, seed: int, batch_size: int, **options: Any
+) -> Tensor:
+    """Features (n, D) of a cell's samples, in the order of the streams; the processes of a launch share the work.
+
+    Takes :func:`sample_cell`'s options. Under ``accelerate launch`` every process gets the features of all.
+    """
+    _check_streams(n=n)
+    state = PartialState()
+    mine = range(n // STREAM)[state.process_index :: state.num_processes]
+    batches = sample_cell(model, cell, mine, seed, batch_size, **options)
+    features = [part for images in batches for part in _features(classifier, images).split(STREAM)]
+    found = dict(gather_object([*zip(mine, features, strict=True)]))
+    return torch.cat([found[stream] for stream in range(n // STREAM)])
+
+
+def _features(classifier: nn.Module, images: Tensor) -> Tensor:
+    return extract_features(classifier, images.clamp(-1, 1)).cpu()
 
 
 def evaluate_grid(
@@ -127,26 +150,30 @@ def evaluate_grid(
     """Measure every cell that ``path`` does not hold yet, and write the file after each: a kill loses one cell at most.
 
     Args:
-        header: what all cells have in common, with ``"n"`` and ``"seed"``. A file with another header is refused.
+        header: what all cells have in common, with ``"n"``, ``"seed"`` and ``"bf16"``. A file with another header is
+            refused.
         about: what else the file says, such as command and versions of the last run.
         batch_size: images at a time; changes results by rounding only.
-        tell: called with the number of images after every network evaluation.
+        tell: called with the number of images after every network evaluation of this process.
 
     Raises:
         ValueError: before anything is sampled: an empty grid, n or a number of steps out of range, a batch size that is
             no multiple of 50, or a file that is damaged or made by another model, seed or n.
     """
     todo = pending(model, measure, cells, path, header, batch_size)
-    schedule, finished = Schedule.linear(model.config.T), load_cells(path, header, FIELDS)
+    finished = load_cells(path, header, FIELDS)
     result = header | about | {"cells": finished}
+    sampling = {"seed": header["seed"], "batch_size": batch_size, "bf16": header["bf16"]}
+    if todo:  # the first call is slow, most of all with torch.compile, and no part of a cell's time
+        cell_features(model, measure.classifier, Cell(0.0, 1), header["n"], **sampling)
     for cell in todo:
         began = time.perf_counter()
-        batches = sample_cell(model, schedule, cell, header["n"], header["seed"], batch_size, tell)
-        features = torch.cat([extract_features(measure.classifier, batch.clamp(-1, 1)) for batch in batches])
+        features = cell_features(model, measure.classifier, cell, header["n"], **sampling, tell=tell)
         seconds = round(time.perf_counter() - began, 1)
-        cost = {"seconds": seconds, "evaluations": cell.S, "hardware": hardware(model)}
+        cost = {"seconds": seconds, "evaluations": cell.evaluations, "hardware": hardware(model)}
         finished[cell.key] = asdict(cell) | measure.of(features) | cost
-        write_result(path, result)
+        if PartialState().is_main_process:
+            write_result(path, result)
     return result
 
 
@@ -159,7 +186,7 @@ def pending(
     measure.check(header["n"])
     _check_streams(batch_size=batch_size)
     for cell in cells:
-        make_tau(model.config.T, cell.S, cell.spacing)  # raises for an S that is none, before hours go into the others
+        cell.tau(model.config.T)  # raises for an S that is none, before hours go into the others
     finished = load_cells(path, header, FIELDS)
     return [cell for key, cell in {cell.key: cell for cell in cells}.items() if key not in finished]
 
@@ -171,14 +198,17 @@ def _check_streams(**sizes: int) -> None:
 
 
 def table(result: dict[str, Any], cells: list[Cell]) -> str:
-    """Frechet distances and their standard errors in the classifier's features: eta by S, with the floor below."""
-    steps, width = sorted({cell.S for cell in cells}), 20
-    entries = {(cell.row, cell.S): _entry(result["cells"][cell.key]) for cell in cells}
-    lines = [f"Frechet distance in the classifier's features, +- standard error, n = {result['n']}"]
-    lines.append(" " * 12 + "".join(f"{f'S={S}':>{width}}" for S in steps))
+    """Frechet distances and their standard errors: a row a way to sample, a column a cost, with the floor below."""
+    columns = sorted({cell.evaluations for cell in cells})
+    entries = {(cell.row, cell.evaluations): _entry(result["cells"][cell.key]) for cell in cells}
+    name = "Frechet distance in the classifier's features"
+    if "features" in result:  # of the header, where they are not the classifier's
+        name = "FID (Inception features, pytorch-fid's weights)"
+    lines = [f"{name}, +- standard error, n = {result['n']}"]
+    lines.append(f"{'evaluations':<{NAME}}" + "".join(f"{column:>{ENTRY}}" for column in columns))
     for row in dict.fromkeys(cell.row for cell in cells):
-        lines.append(f"{row:<12}" + "".join(f"{entries.get((row, S), '-'):>{width}}" for S in steps))
-    return "\n".join([*lines, f"{'real images':<12}{_entry(result['floor']):>{width}}"])
+        lines.append(f"{row:<{NAME}}" + "".join(f"{entries.get((row, column), '-'):>{ENTRY}}" for column in columns))
+    return "\n".join([*lines, f"{'real images':<{NAME}}{_entry(result['floor']):>{ENTRY}}"])
 
 
 def _entry(cell: dict[str, Any]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from .results import hardware, load_cells, write_result
 from .samplers import ddim_encode, ddim_sample
 from .schedules import Schedule, make_tau
 from .unet import EpsModel, UNet
-from .walks import Step
+from .walks import last_state
 
 PAPER_STEPS = (10, 20, 50, 100, 200, 500, 1000)  # of its Table 2
 FIELDS = {"S", "n", "mse", "mse_error"}  # what a finished cell must hold
@@ -46,16 +45,11 @@ def reconstruction_error(model: EpsModel, schedule: Schedule, images: Tensor, S:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     errors = []
     for x0 in images.split(batch_size):
-        encoded = _last(ddim_encode(model, schedule, x0, tau))
-        decoded = _last(ddim_sample(model, schedule, encoded, tau))
+        encoded = last_state(ddim_encode(model, schedule, x0, tau))
+        decoded = last_state(ddim_sample(model, schedule, encoded, tau))
         off = (decoded.double() - x0.double()) / 2  # a difference of 2 on [-1, 1] is 1 on [0, 1]
         errors.append(off.square().flatten(1).mean(1).cpu())
     return torch.cat(errors)
-
-
-def _last(walk: Iterator[Step]) -> Tensor:
-    """The state at the end of a walk, whose other states are not kept."""
-    return deque(walk, maxlen=1)[0].xt
 
 
 def inversion_table(

@@ -51,6 +51,11 @@ class UNetConfig:
         if any(width % self.groups for width in self.channels):
             raise ValueError(f"every width must be a multiple of groups = {self.groups}, got {self.channels}")
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the data set with so many channels: MNIST's or CIFAR-10's."""
+        return (1, 28, 28) if self.in_channels == 1 else (self.in_channels, 32, 32)
+
 
 def time_embedding(t: Tensor, width: int) -> Tensor:
     """Sines and cosines of t at frequencies from 1 towards 1/10,000: (B,) -> (B, width) (Vaswani et al. 2017)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -44,3 +46,8 @@ def check_walk(name: str, x: Tensor, tau: Tensor, schedule: Schedule) -> None:
         raise ValueError(f"tau must be int64 of shape (S+1,), got {tau.dtype} of shape {tuple(tau.shape)}")
     if tau[0] != 0 or (tau.diff() <= 0).any() or tau[-1] > schedule.T:
         raise ValueError(f"tau must increase strictly from 0 to at most T = {schedule.T}, got {tau.tolist()}")
+
+
+def last_state(walk: Iterator[Step]) -> Tensor:
+    """The state at the end of a walk, whose other states are not kept."""
+    return deque(walk, maxlen=1)[0].xt

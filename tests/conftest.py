@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+import ddim_lib.__main__ as cli
 from ddim_lib import Schedule, UNet, UNetConfig, load_dataset
 
 settings.register_profile("ddim", deadline=None, max_examples=25, derandomize=True)
@@ -56,3 +57,13 @@ def perturbed(unet, scale=0.1, seed=0):
         for parameter in unet.parameters():
             parameter += scale * torch.randn(parameter.shape, generator=generator)
     return unet
+
+
+def assert_refused(capsys, arguments, *parts):
+    """Exit status 2 and one line on stderr that holds the parts."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    (line,) = capsys.readouterr().err.removesuffix("\n").split("\n")
+    line = line.rsplit("\r")[-1]  # what a progress bar wrote is gone from the screen
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line

@@ -1,19 +1,26 @@
 import json
+import os
 import re
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from ddim_lib import Schedule, UNet, UNetConfig, ddim_sample, make_tau
-from ddim_lib.classifier import extract_features
-from ddim_lib.evaluate import Cell, Measure, evaluate_grid, paper_grid, pending, sample_cell, table
+from ddim_lib.classifier import Classifier, extract_features
+from ddim_lib.evaluate import Measure, cell_features, evaluate_grid, pending, sample_cell, table
+from ddim_lib.grids import SOLVERS, Cell, paper_grid
 from ddim_lib.metrics import fit_gaussian, frechet_distance, frechet_standard_error, kernel_distance
+from ddim_lib.weights import save_weights
 
 TINY = UNetConfig(patch=2, channels=(4, 8), attention=(False, False), groups=4)
 HEADER = {"model": "tiny", "model_sha256": "0a", "classifier_sha256": "0b", "dataset": "none", "n": 100, "seed": 0}
+HEADER |= {"bf16": False}
 ABOUT = {"command": "python -m ddim_lib evaluate tiny", "versions": {"torch": "2"}, "floor": {"frechet": 0.5}}
 CELLS = [Cell(0.0, 1), Cell(1.0, 2), Cell(1.0, 2, "sigma_hat"), Cell(0.5, 3)]
 
@@ -41,6 +48,10 @@ def unet():
 
 @pytest.fixture(scope="module")
 def measure():
+    return make_measure()
+
+
+def make_measure():
     images = torch.rand(400, 1, 28, 28, generator=torch.Generator().manual_seed(1)) * 2 - 1
     features = extract_features(Corners(), images)
     return Measure(Corners(), fit_gaussian(features[:200]), features[200:])
@@ -64,8 +75,8 @@ def whole(unet, measure, tmp_path_factory):
     return path
 
 
-def samples(unet, cell, n=100, seed=0, batch_size=50, tell=lambda images: None):
-    return torch.cat(list(sample_cell(unet, Schedule.linear(1000), cell, n, seed, batch_size, tell)))
+def samples(unet, cell, n=100, seed=0, batch_size=50, **options):
+    return torch.cat(list(sample_cell(unet, cell, range(n // 50), seed, batch_size, **options)))
 
 
 def timeless(result):
@@ -73,29 +84,7 @@ def timeless(result):
     return {key: {k: v for k, v in cell.items() if k != "seconds"} for key, cell in result["cells"].items()}
 
 
-# The grid
-
-
-def test_the_grid_of_the_paper_has_five_rows_and_cheap_cells_first():
-    cells = paper_grid()
-    assert len({cell.key for cell in cells}) == len(cells) == 25
-    assert [cell.S for cell in cells] == sorted(cell.S for cell in cells)
-    assert [cell.key for cell in cells[:5]] == [
-        "eta=0 S=10 uniform",
-        "eta=0.2 S=10 uniform",
-        "eta=0.5 S=10 uniform",
-        "eta=1 S=10 uniform",
-        "sigma_hat S=10 uniform",
-    ]
-
-
-def test_steps_in_any_order_and_twice_make_the_same_grid():
-    assert paper_grid((20, 10, 20)) == paper_grid((10, 20))
-
-
 def test_an_empty_grid_is_refused(evaluate, tmp_path):
-    with pytest.raises(ValueError, match="the grid is empty: give at least one number of steps"):
-        paper_grid(())
     with pytest.raises(ValueError, match="the grid is empty: give at least one cell"):
         evaluate(cells=[])
     assert list(tmp_path.iterdir()) == []
@@ -154,19 +143,59 @@ def test_every_evaluation_is_told_once_with_its_number_of_images(unet, batch_siz
     assert set(told) <= {batch_size, 250 % batch_size}
 
 
-@pytest.mark.parametrize(
-    ("n", "batch_size", "message"),
-    [
-        (75, 50, "n must be a positive multiple of 50, got 75"),
-        (0, 50, "n must be a positive multiple of 50, got 0"),
-        (-50, 50, "n must be a positive multiple of 50, got -50"),
-        (50, 64, "batch_size must be a positive multiple of 50, got 64"),
-        (50, 0, "batch_size must be a positive multiple of 50, got 0"),
-    ],
-)
-def test_streams_are_not_divided(unet, n, batch_size, message):
+@pytest.mark.parametrize("batch_size", [64, 0, -50])
+def test_streams_are_not_divided(unet, measure, batch_size):
+    message = f"batch_size must be a positive multiple of 50, got {batch_size}"
     with pytest.raises(ValueError, match=message):
-        samples(unet, Cell(0.0, 1), n=n, batch_size=batch_size)
+        samples(unet, Cell(0.0, 1), batch_size=batch_size)
+    with pytest.raises(ValueError, match="n must be a positive multiple of 50, got 75"):
+        cell_features(unet, measure.classifier, Cell(0.0, 1), 75, 0, 50)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_cell_of_a_solver_is_sampled_by_it(unet, solver):
+    told, cell = [], Cell(0.0, 3, solver=solver)
+    xT = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    *_, last = SOLVERS[solver](unet, Schedule.linear(1000), xT, make_tau(1000, 3))
+    assert torch.equal(samples(unet, cell, n=50, tell=told.append), last.xt)
+    assert sum(told) == 50 * cell.evaluations
+
+
+def test_bfloat16_changes_samples_by_its_rounding_only(unet):
+    exact, rounded = (samples(unet, Cell(0.5, 3), bf16=bf16) for bf16 in (False, True))
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).square().mean().sqrt() < 0.02
+
+
+def test_two_processes_find_the_features_that_one_finds(unet, tmp_path):
+    save_weights(tmp_path / "net.safetensors", unet, {})
+    (tmp_path / "script.py").write_text(TWO.format(folder=tmp_path))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "script.py")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, *launch], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    torch.manual_seed(0)
+    wanted = cell_features(unet, Classifier().eval(), Cell(1.0, 2), 150, 0, 50)
+    for rank in range(2):  # both have all of them
+        assert torch.equal(torch.load(tmp_path / f"features-{rank}-of-2", weights_only=True), wanted)
+
+
+TWO = """
+import torch
+from accelerate import PartialState
+from pathlib import Path
+from ddim_lib.classifier import Classifier
+from ddim_lib.evaluate import cell_features
+from ddim_lib.grids import Cell
+from ddim_lib.weights import load_weights
+
+state = PartialState(cpu=True)
+torch.manual_seed(0)
+classifier = Classifier().eval()
+features = cell_features(load_weights(Path("{folder}/net.safetensors")), classifier, Cell(1.0, 2), 150, 0, 50)
+torch.save(features, f"{folder}/features-{{state.process_index}}-of-{{state.num_processes}}")
+state.destroy_process_group()
+"""
 
 
 def test_colour_images_have_32_pixels_a_side():
@@ -195,6 +224,7 @@ def test_a_cell_says_what_it_is_what_it_measured_and_what_it_cost(evaluate, unet
         "S": 2,
         "variance": "sigma_hat",
         "spacing": "uniform",
+        "solver": "ddim",
         "n": 100,
         "frechet": pytest.approx(frechet_distance(fit_gaussian(features), measure.reference)),
         "frechet_error": pytest.approx(frechet_standard_error(features, measure.reference)),
@@ -261,6 +291,38 @@ def test_a_run_stopped_within_a_cell_goes_on_with_that_cell(evaluate, whole, tmp
     assert {key: text for key, text in raw_cells(path).items() if key in kept} == kept
     assert result["command"] == "again"
     assert timeless(result) == timeless(json.loads(whole.read_text()))
+
+
+def test_a_run_that_is_killed_loses_the_cell_under_way_and_nothing_else(evaluate, whole, unet, tmp_path):
+    path = tmp_path / "result.json"
+    save_weights(tmp_path / "net.safetensors", unet, {})
+    script = KILLED.format(tests=Path(__file__).parent, folder=tmp_path)
+    with subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"}) as run:
+        while not (path.exists() and len(raw_cells(path)) >= 2):
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.kill()
+    kept = raw_cells(path)
+    assert 2 <= len(kept) < len(CELLS)
+    told = []
+    result = evaluate(tell=told.append)
+    assert sum(told) == 100 * sum(cell.S for cell in CELLS[len(kept) :])
+    assert {key: text for key, text in raw_cells(path).items() if key in kept} == kept
+    assert timeless(result) == timeless(json.loads(whole.read_text()))
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, "{tests}")
+from ddim_lib.weights import load_weights
+from test_evaluate import ABOUT, CELLS, HEADER, evaluate_grid, make_measure
+
+folder = Path("{folder}")
+unet = load_weights(folder / "net.safetensors").eval()
+slow = lambda images: time.sleep(0.3)
+evaluate_grid(unet, make_measure(), CELLS, folder / "result.json", HEADER, ABOUT, batch_size=50, tell=slow)
+"""
 
 
 def test_a_run_stopped_in_its_first_cell_leaves_no_file(evaluate, tmp_path):
@@ -387,7 +449,7 @@ def test_the_table_has_a_row_for_each_eta_and_a_column_for_each_s():
     entries = {cell.key: {"frechet": i + 0.25, "frechet_error": 0.01 * i} for i, cell in enumerate(cells)}
     lines = table({"n": 100, "floor": floor, "cells": entries}, cells).splitlines()
     assert "n = 100" in lines[0]
-    assert lines[1].split() == ["S=10", "S=20", "S=1000"]
+    assert lines[1].split() == ["evaluations", "10", "20", "1000"]
     assert [line.split()[0] for line in lines[2:7]] == ["eta=0", "eta=0.2", "eta=0.5", "eta=1", "sigma_hat"]
     assert lines[2].split()[1:] == ["0.25", "+-", "0.00", "5.25", "+-", "0.05", "10.25", "+-", "0.10"]
     assert lines[6].split()[1:] == ["4.25", "+-", "0.04", "9.25", "+-", "0.09", "-"]

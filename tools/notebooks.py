@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
 # Figures of chapters that other pages show: file -> (chapter, name of the figure).
-PICTURES = {ROOT / "images" / "digits_by_steps.png": ("10_sampling_digits", "fig-digits-by-steps")}
+PICTURES = {ROOT / "images" / "digits_by_steps.png": ("10_steps_and_quality", "fig-digits-by-steps")}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
