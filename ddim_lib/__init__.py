@@ -14,6 +14,7 @@ The whole of it::
 
 from . import oracle, plots
 from .datasets import DatasetError, load_dataset
+from .diffusers_models import from_diffusers
 from .forward import predict_eps, predict_x0, q_sample
 from .samplers import Step, ddim_coefficients, ddim_encode, ddim_sample, ddim_sigma, ddim_step, slerp
 from .schedules import Schedule, make_tau
@@ -38,6 +39,7 @@ __all__ = [
     "ddim_sample",
     "ddim_sigma",
     "ddim_step",
+    "from_diffusers",
     "load_dataset",
     "load_pretrained",
     "make_tau",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m ddim_lib {train, sample, evaluate, invert, train-classifier, download, bench}``."""
+"""The command line: ``python -m ddim_lib COMMAND``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import commands, measuring
+from . import commands, diffusers_models, measuring
 from .grids import GRIDS
 from .inversion import PAPER_STEPS
 
@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
         "evaluate": ("measure samples over a grid of eta and S; may be stopped and called again", _add_evaluate),
         "invert": ("encode and decode test images with S steps; may be stopped and called again", _add_invert),
         "train-classifier": ("train the classifier that evaluate measures with", _add_train_classifier),
+        "export-diffusers": ("write a trained model as a folder that diffusers opens", _add_export_diffusers),
         "download": ("fetch a data set into $DDIM_DATA or the user's cache", _add_download),
         "bench": ("measure the sampler against bare network evaluations", _add_bench),
     }
@@ -33,17 +34,20 @@ def parser() -> argparse.ArgumentParser:
 def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("dataset", choices=commands.PRESETS)
     sub.add_argument("--steps", type=int, default=20_000)
-    sub.add_argument("--batch-size", type=int, default=64)
+    sub.add_argument("--batch-size", type=int, default=64, help="of all processes together")
+    what = "parts of a batch, one after the other, to save memory; the result is the same"
+    sub.add_argument("--accumulate", type=int, default=1, metavar="PARTS", help=what)
     sub.add_argument("--out", type=Path, required=True, help="folder for checkpoints, sheets and weights")
     sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
-    sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
     sub.add_argument("--lr", type=float, default=1e-3)
     sub.add_argument("--focus", type=float, default=0.0, help="share of the times drawn around T / 2, 0 for DDPM's")
     sub.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights")
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: on CUDA only")
+    sub.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: on CUDA that has it")
     sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     sub.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS")
+    sub.add_argument("--keep", type=int, default=2, metavar="K", help="how many of the newest checkpoints to keep")
     sub.add_argument("--sample-every", type=int, default=2000, metavar="STEPS")
     sub.set_defaults(run=commands.run_train)
 
@@ -96,6 +100,14 @@ def _add_train_classifier(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=measuring.run_train_classifier)
 
 
+def _add_export_diffusers(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", help="a pretrained model: mnist")
+    sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
+    sub.add_argument("--size", type=int, help="height and width of an image; default: 28 for grey ones, 32 for colour")
+    sub.add_argument("--out", type=Path, required=True, help="a new folder")
+    sub.set_defaults(run=diffusers_models.run_export_diffusers)
+
+
 def _add_download(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("dataset", choices=("mnist", "cifar10"))
     sub.set_defaults(run=commands.run_download)
@@ -114,14 +126,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     args.command = shlex.join(["python", "-m", "ddim_lib", *argv])
     try:
-        args.run(args)
-    except (ValueError, FloatingPointError, OSError) as error:
+        return args.run(args) or 0
+    except (ValueError, FloatingPointError, MemoryError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

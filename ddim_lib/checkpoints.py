@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .train import TrainConfig, TrainState, start
-from .unet import UNet
+from .train import TrainConfig, TrainState, check_finite, start
+from .unet import UNet, UNetConfig
 from .weights import WeightsError, load_tensors, save_tensors
 
+MAY_DIFFER = ("steps", "accumulate")  # of a configuration, between the runs that share a folder
 
-def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig) -> Path:
-    """Write ``checkpoint-STEP.safetensors`` and its JSON, then remove the older ones.
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints in ``folder``, oldest first; one without its JSON, which is written last, is none."""
+    return sorted(path for path in folder.glob("checkpoint-*.safetensors") if path.with_suffix(".json").exists())
+
+
+def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig, keep: int = 2, dataset: str = "") -> Path:
+    """Write ``checkpoint-STEP.safetensors`` and its JSON, then remove all but the newest ``keep``.
 
     Nothing older is touched until the new files are complete, so a full disk or a kill leaves the last checkpoint.
+
+    Raises:
+        ValueError: keep below 1.
+        FloatingPointError: training diverged; nothing is written.
     """
-    if not all(p.isfinite().all() for p in state.model.parameters()):
-        raise FloatingPointError(f"the weights are NaN or infinite after step {state.step}; no checkpoint was written")
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, got {keep}")
+    check_finite(state, config)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
@@ -29,50 +42,85 @@ def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig) -> Pat
     tensors["generator"] = state.generator.get_state()
     tensors["running"] = torch.stack(state.running).cpu() if state.running else torch.zeros(0)
     path = folder / f"checkpoint-{state.step:08d}.safetensors"
-    info = {"step": state.step, "unet": asdict(state.model.config), "train": asdict(config)}
-    info |= {"history": state.history, "seconds": state.seconds}
+    info = {"step": state.step, "unet": asdict(state.model.config), "train": asdict(config), "dataset": dataset}
+    info |= {"loss": state.loss.item(), "history": state.history, "seconds": state.seconds}
     save_tensors(path, tensors, info)
-    for old in folder.glob("checkpoint-*"):
-        if old.stem < path.stem:
-            old.unlink()
+    _tidy(folder, path, keep)
     return path
 
 
-def load_checkpoint(folder: Path, unet: UNet, config: TrainConfig) -> TrainState:
+def _tidy(folder: Path, newest: Path, keep: int) -> None:
+    """Remove what is older than the newest ``keep`` checkpoints, and what a killed process left half-written."""
+    older = [path for path in checkpoint_files(folder) if path <= newest]
+    kept = {path.stem for path in older[-keep:]}
+    for path in sorted(folder.glob("checkpoint-*")):  # the JSON comes first: what has lost it is no checkpoint
+        if path.stem < newest.stem and path.stem not in kept:
+            path.unlink()
+    for path in folder.glob(".checkpoint-*.tmp"):
+        path.unlink()
+
+
+def load_checkpoint(folder: Path, unet: UNet, config: TrainConfig, dataset: str = "") -> TrainState:
     """Load the newest checkpoint of ``folder`` into ``unet``; pass the state to :func:`train` to go on.
 
+    A damaged one is passed over, with a warning, for the one before.
+
     Raises:
-        WeightsError: no checkpoint, a damaged one, or one of another configuration (``steps`` alone may differ).
+        WeightsError: no checkpoint, only damaged ones, or one of another configuration (``steps`` and ``accumulate``
+            may differ), data set or kind of device.
     """
-    sealed = sorted(path for path in folder.glob("checkpoint-*.safetensors") if path.with_suffix(".json").exists())
-    if not sealed:
-        raise WeightsError(f"no checkpoint in {folder}; train without --resume first")
-    tensors, info = load_tensors(sealed[-1])
-    _check_same_run(info, unet, config, sealed[-1])
+    path, tensors, info = _newest_whole(folder)
     state = start(unet, config)
+    try:
+        _check_same_run(info, unet, config, dataset)
+        _restore(state, tensors, info)
+    except ValueError as error:
+        raise WeightsError(f"{path} {error}") from None
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise WeightsError(f"{path} was made by another version of ddim_lib: {error!r}") from error
+    return state
+
+
+def _newest_whole(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    errors: list[str] = []
+    for path in reversed(checkpoint_files(folder)):
+        try:
+            tensors, info = load_tensors(path)
+        except WeightsError as error:
+            errors.append(str(error))
+            continue
+        for text in errors:
+            warnings.warn(f"{text}; going on from {path.name}", stacklevel=3)
+        return path, tensors, info
+    raise WeightsError(f"{errors[0]}; no older checkpoint is whole" if errors else f"no checkpoint in {folder}")
+
+
+def _check_same_run(info: dict[str, Any], unet: UNet, config: TrainConfig, dataset: str) -> None:
+    stored = asdict(UNetConfig.from_json(info["unet"])) | asdict(TrainConfig(**info["train"]))
+    stored["dataset"] = info.get("dataset", dataset)
+    for key, value in (asdict(unet.config) | asdict(config) | {"dataset": dataset}).items():
+        if stored[key] != value and key not in MAY_DIFFER:
+            raise ValueError(f"was made with {key} = {stored[key]}, this run asks for {value}")
+
+
+def _restore(state: TrainState, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    if tensors["generator"].shape != state.generator.get_state().shape:
+        raise ValueError(f"was made on another kind of device than {state.generator.device}; choose that of its run")
     state.model.load_state_dict(_part(tensors, "model."))
     state.ema.load_state_dict(_part(tensors, "ema."))
-    adam = state.optimizer.state_dict()
+    adam, weights = state.optimizer.state_dict(), list(state.model.parameters())
     for name, value in _part(tensors, "adam.").items():
         index, moment = name.split(".")
+        if value.ndim:  # in the memory format of its weights, which the file does not keep
+            value = torch.empty_like(weights[int(index)]).copy_(value)
         adam["state"].setdefault(int(index), {})[moment] = value
     state.optimizer.load_state_dict(adam)
     state.generator.set_state(tensors["generator"])
     state.step, state.seconds = info["step"], info["seconds"]
+    state.loss = torch.tensor(info["loss"], device=weights[0].device)
     state.history = [tuple(point) for point in info["history"]]
-    state.running = list(tensors["running"].to(next(unet.parameters()).device))
-    return state
+    state.running = list(tensors["running"].to(weights[0].device))
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _check_same_run(info: dict[str, Any], unet: UNet, config: TrainConfig, path: Path) -> None:
-    stored = {"unet": info["unet"], "train": info["train"] | {"steps": config.steps}}
-    stored["unet"] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["unet"].items()}
-    wanted = {"unet": asdict(unet.config), "train": asdict(config)}
-    for part, values in wanted.items():
-        for key, value in values.items():
-            if stored[part].get(key) != value:
-                raise WeightsError(f"{path} was made with {key} = {stored[part].get(key)}, this run asks for {value}")

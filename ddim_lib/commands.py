@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
+import sys
 import time
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
 from .bench import overheads
-from .checkpoints import load_checkpoint, save_checkpoint
-from .datasets import dataset_sha256, download, load_dataset
+from .checkpoints import checkpoint_files, load_checkpoint, save_checkpoint
+from .datasets import dataset_sha256, download, load_pixels
 from .plots import save_grid
 from .samplers import ddim_sample
 from .schedules import Schedule, make_tau
-from .train import TrainConfig, TrainState, start, train
+from .stopping import agreed_signal, stop_signals
+from .train import TrainConfig, TrainState, check_finite, start, train
 from .unet import UNet, UNetConfig
 from .weights import load_pretrained, load_weights, save_weights
 
@@ -29,58 +33,100 @@ PRESETS = {
 }
 
 
-def run_train(args: argparse.Namespace) -> None:
-    """Train on a data set; leave checkpoints, sample sheets and the averaged weights in ``args.out``."""
+def run_train(args: argparse.Namespace) -> int:
+    """Train on a data set; leave checkpoints, sample sheets and the averaged weights in ``args.out``.
+
+    Returns:
+        0, or 128 plus the number of the signal that stopped the run.
+    """
     device = choose_device(args.device)
-    check_positive(args, "checkpoint_every", "sample_every")
-    if not args.resume and any(args.out.glob("checkpoint-*.json")):
+    check_positive(args, "checkpoint_every", "sample_every", "keep")
+    found = checkpoint_files(args.out)
+    if found and not args.resume:
         raise ValueError(f"{args.out} holds a checkpoint already; add --resume to go on, or name another --out")
-    args.out.mkdir(parents=True, exist_ok=True)
-    images, _ = load_dataset(args.dataset, "train")
+    processes = PartialState(cpu=args.device == "cpu")  # under `accelerate launch`, one process of several
+    images, _ = load_pixels(args.dataset, "train")
     torch.manual_seed(args.seed)
-    unet = UNet(PRESETS[args.dataset]).to(device)
-    bf16 = device.type == "cuda" if args.bf16 is None else args.bf16
-    chosen = {name: getattr(args, name) for name in ("steps", "batch_size", "lr", "focus", "ema", "seed")}
-    config = TrainConfig(**chosen, bf16=bf16)
-    state = load_checkpoint(args.out, unet, config) if args.resume else start(unet, config)
+    unet, config = UNet(PRESETS[args.dataset]).to(device), _train_config(args, device)
+    state = load_checkpoint(args.out, unet, config, args.dataset) if found else start(unet, config)
     if args.compile:
         unet.compile()
-    schedule = Schedule.linear(unet.config.T)
-    _train_loop(state, images, schedule, config, args)
-    provenance = _provenance(args.command, state, config, args.dataset, device)
-    save_weights(args.out / "ema.safetensors", state.ema, provenance)
-    print(f"{state.step} steps in {state.seconds:.0f} s, weights in {args.out / 'ema.safetensors'}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        stop = _train_loop(state, images, Schedule.linear(unet.config.T), config, args)
+    except FloatingPointError as error:
+        good = [str(path) for path in checkpoint_files(args.out)[-1:]]
+        raise FloatingPointError(f"{error}; the last good checkpoint: {', '.join(good) or 'none'}") from None
+    if processes.is_main_process:
+        _finish(state, config, args, stop)
+    processes.destroy_process_group()
+    return 128 + stop if stop else 0
+
+
+def _finish(state: TrainState, config: TrainConfig, args: argparse.Namespace, stop: int) -> None:
+    if stop:
+        again = "call again with --resume to go on"
+        print(f"stopped by {signal.Signals(stop).name} after step {state.step}: saved; {again}", file=sys.stderr)
+        return
+    _save_sheet(state, args)
+    save_weights(args.out / "ema.safetensors", state.ema, _provenance(state, config, args))
+    last = f"last loss {state.loss.item():.4f}"
+    print(f"{state.step} steps in {state.seconds:.0f} s, {last}, weights in {args.out / 'ema.safetensors'}")
+
+
+def _train_config(args: argparse.Namespace, device: torch.device) -> TrainConfig:
+    bf16 = args.bf16
+    if bf16 is None:
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    names = ("steps", "batch_size", "accumulate", "lr", "focus", "ema", "seed")
+    flip = args.dataset == "cifar10"  # a mirrored digit is none
+    return TrainConfig(**{name: getattr(args, name) for name in names}, bf16=bf16, flip=flip)
 
 
 def _train_loop(
     state: TrainState, images: Tensor, schedule: Schedule, config: TrainConfig, args: argparse.Namespace
-) -> None:
-    done, total, size = state.step, config.steps, config.batch_size
-    with tqdm(total=total * size, initial=done * size, unit="img", smoothing=0.02) as bar:
+) -> int:
+    """Train to the end, or until a signal arrives; return its number, or 0."""
+    main, total, size = PartialState().is_main_process, config.steps, config.batch_size
+    known = {"total": total * size, "initial": state.step * size, "disable": not main}
+    bar = tqdm(**known, unit="img", smoothing=0.02, leave=False)
+    with bar, stop_signals() as caught:
         for _ in train(state.model, images, schedule, config, state):
             bar.update(size)
             if state.step % 10 == 0:
                 bar.set_postfix(step=state.step, loss=f"{state.loss.item():.4f}")
-            if state.step % args.checkpoint_every == 0 or state.step == total:
-                save_checkpoint(args.out, state, config)
-            if state.step % args.sample_every == 0 or state.step == total:
-                save_grid(args.out / f"samples-{state.step:08d}.png", _samples(state.ema, schedule))
+            stop = agreed_signal(caught, state.step)
+            if stop or state.step % args.checkpoint_every == 0 or state.step == total:
+                _save(state, config, args)
+            if stop:
+                return stop
+            if main and state.step % args.sample_every == 0 and state.step < total:
+                _save_sheet(state, args)
+    return 0
 
 
-def _samples(unet: UNet, schedule: Schedule) -> Tensor:
+def _save(state: TrainState, config: TrainConfig, args: argparse.Namespace) -> None:
+    if PartialState().is_main_process:
+        save_checkpoint(args.out, state, config, args.keep, args.dataset)
+    else:
+        check_finite(state, config)  # so that no process outlives a run that diverged
+
+
+def _save_sheet(state: TrainState, args: argparse.Namespace) -> None:
     """100 images at S = 50 from a fixed seed, to watch the training."""
+    unet = state.ema
     xT = torch.randn(100, *unet.config.image_shape, generator=torch.Generator().manual_seed(0))
+    schedule = Schedule.linear(unet.config.T)
     *_, last = ddim_sample(unet, schedule, xT.to(next(unet.parameters()).device), make_tau(schedule.T, 50))
-    return last.xt
+    save_grid(args.out / f"samples-{state.step:08d}.png", last.xt)
 
 
-def _provenance(
-    command: str, state: TrainState, config: TrainConfig, dataset: str, device: torch.device
-) -> dict[str, Any]:
+def _provenance(state: TrainState, config: TrainConfig, args: argparse.Namespace) -> dict[str, Any]:
+    threads = f"CPU, {torch.get_num_threads()} threads"
     return {
-        "command": command,
-        "dataset": dataset,
-        "dataset_sha256": dataset_sha256(dataset),
+        "command": args.command,
+        "dataset": args.dataset,
+        "dataset_sha256": dataset_sha256(args.dataset),
         "schedule": "Schedule.linear(1000)",
         "train": asdict(config),
         "steps": state.step,
@@ -88,7 +134,8 @@ def _provenance(
         "final_loss": state.history[-1][1] if state.history else state.loss.item(),
         "history": state.history,
         "seconds": round(state.seconds),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if state.loss.device.type == "cuda" else threads,
+        "processes": PartialState().num_processes,
         "versions": versions(),
     }
 

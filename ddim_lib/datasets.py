@@ -62,6 +62,33 @@ def load_dataset(name: str = "mnist-5k", split: str = "train", root: str | Path 
         ValueError: an unknown name or split.
         DatasetError: files that are missing, truncated or altered.
     """
+    pixels, labels = load_pixels(name, split, root)
+    return to_unit(pixels), labels
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Pixels uint8 0..255 as float32 in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def draw_batch(images: Tensor, count: int, generator: torch.Generator, flip: bool = False) -> Tensor:
+    """Some of the images, drawn with replacement, as floats in [-1, 1] (count, C, H, W).
+
+    Args:
+        images: (N, C, H, W), uint8 or floats in [-1, 1].
+        generator: on the device of ``images``.
+        flip: mirror each of them with probability 1/2.
+    """
+    x0 = images[torch.randint(len(images), (count,), generator=generator, device=images.device)]
+    x0 = to_unit(x0) if x0.dtype == torch.uint8 else x0
+    if flip:
+        mirrored = torch.rand(count, 1, 1, 1, generator=generator, device=x0.device) < 0.5
+        x0 = torch.where(mirrored, x0.flip(-1), x0)
+    return x0
+
+
+def load_pixels(name: str, split: str = "train", root: str | Path | None = None) -> tuple[Tensor, Tensor]:
+    """The same as :func:`load_dataset`, but with images as they are stored, uint8 0..255, a quarter of the memory."""
     readers = {"mnist": _read_mnist, "cifar10": _read_cifar10, "mnist-5k": _read_mnist_5k}
     if name not in readers:
         raise ValueError(f"name must be one of {', '.join(map(repr, readers))}, got {name!r}")
@@ -69,7 +96,7 @@ def load_dataset(name: str = "mnist-5k", split: str = "train", root: str | Path 
     if split not in splits:
         raise ValueError(f"split of {name!r} must be {' or '.join(map(repr, splits))}, got {split!r}")
     pixels, labels = readers[name](data_root(root), split)
-    return torch.from_numpy(pixels.astype(np.float32)) / 127.5 - 1, torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(pixels.copy()), torch.from_numpy(labels.astype(np.int64))
 
 
 def download(name: str, root: str | Path | None = None) -> Path:

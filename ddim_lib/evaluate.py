@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,15 +21,11 @@ from .metrics import (
     kernel_distance,
     least_images,
 )
+from .parallel import load_accelerate
 from .results import hardware, load_cells, write_result
 from .schedules import Schedule
 from .unet import EpsModel, UNet
 from .walks import last_state
-
-with warnings.catch_warnings():  # in a notebook without ipywidgets it asks for them; nothing here uses them
-    warnings.filterwarnings("ignore", "IProgress not found")
-    from accelerate import PartialState
-    from accelerate.utils import gather_object
 
 STREAM = 50  # images that share a random stream: batches are made of whole streams, so their size changes nothing
 NAME, ENTRY = 18, 16  # widths of the table's columns
@@ -124,11 +119,12 @@ def cell_features(
     Takes :func:`sample_cell`'s options. Under ``accelerate launch`` every process gets the features of all.
     """
     _check_streams(n=n)
-    state = PartialState()
+    accelerate = load_accelerate()
+    state = accelerate.PartialState()
     mine = range(n // STREAM)[state.process_index :: state.num_processes]
     batches = sample_cell(model, cell, mine, seed, batch_size, **options)
     features = [part for images in batches for part in _features(classifier, images).split(STREAM)]
-    found = dict(gather_object([*zip(mine, features, strict=True)]))
+    found = dict(accelerate.utils.gather_object([*zip(mine, features, strict=True)]))
     return torch.cat([found[stream] for stream in range(n // STREAM)])
 
 
@@ -172,7 +168,7 @@ def evaluate_grid(
         seconds = round(time.perf_counter() - began, 1)
         cost = {"seconds": seconds, "evaluations": cell.evaluations, "hardware": hardware(model)}
         finished[cell.key] = asdict(cell) | measure.of(features) | cost
-        if PartialState().is_main_process:
+        if load_accelerate().PartialState().is_main_process:
             write_result(path, result)
     return result
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .variant import BOOK, Variant
 
 EpsModel = Callable[[Tensor, Tensor], Tensor]
 """``eps = model(xt, t)``: the noise estimate for states ``xt`` (B, ...) at int64 times ``t`` (B,) in 1..T."""
@@ -27,6 +31,7 @@ class UNetConfig:
         groups: groups of every GroupNorm; divides every width.
         dropout: probability inside each residual block.
         T: the largest time the network may be asked about.
+        variant: departures from this book's network, which published weights may need.
     """
 
     in_channels: int = 1
@@ -37,6 +42,7 @@ class UNetConfig:
     groups: int = 8
     dropout: float = 0.0
     T: int = 1000
+    variant: Variant = field(default=BOOK, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "patch", "blocks", "groups", "T"):
@@ -50,6 +56,17 @@ class UNetConfig:
             raise ValueError(f"attention needs one entry a level ({len(self.channels)}), got {self.attention}")
         if any(width % self.groups for width in self.channels):
             raise ValueError(f"every width must be a multiple of groups = {self.groups}, got {self.channels}")
+        attentive = [*itertools.compress(self.channels, self.attention), self.channels[-1]]
+        if any(width % (self.variant.head_width or width) for width in attentive):
+            raise ValueError(f"every width with attention must be a multiple of the head width, got {attentive}")
+        if self.variant.freq_shift and self.channels[0] < 4:
+            raise ValueError(f"a freq_shift of 1 needs a first width of at least 4, got channels = {self.channels}")
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> UNetConfig:
+        """The configuration from the JSON form of its ``asdict``, where tuples are lists; older files lack variant."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**values | {"variant": Variant(**values.get("variant", {}))})
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -57,24 +74,25 @@ class UNetConfig:
         return (1, 28, 28) if self.in_channels == 1 else (self.in_channels, 32, 32)
 
 
-def time_embedding(t: Tensor, width: int) -> Tensor:
+def time_embedding(t: Tensor, width: int, variant: Variant = BOOK) -> Tensor:
     """Sines and cosines of t at frequencies from 1 towards 1/10,000: (B,) -> (B, width) (Vaswani et al. 2017)."""
     half = width // 2
-    frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
-    angle = t[:, None].float() * frequency
+    i = torch.arange(half, device=t.device, dtype=torch.float32)
+    frequency = torch.exp(-math.log(10_000) * i / (half - variant.freq_shift))
+    angle = (t - variant.time_shift)[:, None].float() * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 class ResidualBlock(nn.Module):
     """x + conv(dropout(silu(norm(conv(silu(norm(x))) + time)))): the time enters as one bias for each channel."""
 
-    def __init__(self, c_in: int, c_out: int, c_time: int, groups: int, dropout: float) -> None:
+    def __init__(self, c_in: int, c_out: int, c_time: int, config: UNetConfig) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, c_in)
+        self.norm1 = _norm(config, c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.time = nn.Linear(c_time, c_out)
-        self.norm2 = nn.GroupNorm(groups, c_out)
-        self.dropout = nn.Dropout(dropout)
+        self.norm2 = _norm(config, c_out)
+        self.dropout = nn.Dropout(config.dropout)
         self.conv2 = _zeroed(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
@@ -84,18 +102,20 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of one head over the pixels, added to its input."""
+    """Self-attention over the pixels, added to its input; of one head, unless the variant has narrower ones."""
 
-    def __init__(self, width: int, groups: int) -> None:
+    def __init__(self, width: int, config: UNetConfig) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width)
+        self.heads = width // (config.variant.head_width or width)
+        self.norm = _norm(config, width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = _zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, H W, C)
-        q, k, v = self.qkv(tokens).unsqueeze(1).chunk(3, dim=-1)  # each (B, 1, H W, C)
-        mixed = self.out(F.scaled_dot_product_attention(q, k, v).squeeze(1))
+        qkv = self.qkv(tokens).unflatten(2, (3, self.heads, -1))  # (B, H W, 3, heads, C / heads)
+        q, k, v = qkv.transpose(1, 3).unbind(2)  # each (B, heads, H W, C / heads)
+        mixed = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + mixed.transpose(1, 2).reshape_as(x)
 
 
@@ -104,8 +124,8 @@ class Block(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, c_time: int, config: UNetConfig, attention: bool) -> None:
         super().__init__()
-        self.block = ResidualBlock(c_in, c_out, c_time, config.groups, config.dropout)
-        self.attention = Attention(c_out, config.groups) if attention else nn.Identity()
+        self.block = ResidualBlock(c_in, c_out, c_time, config)
+        self.attention = Attention(c_out, config) if attention else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         return self.attention(self.block(x, time))
@@ -114,12 +134,13 @@ class Block(nn.Module):
 class Downsample(nn.Module):
     """Halve height and width by a strided convolution."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, asymmetric: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1)) if asymmetric else nn.Identity()
+        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=0 if asymmetric else 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        return self.conv(x)
+        return self.conv(self.pad(x))
 
 
 class Upsample(nn.Module):
@@ -137,7 +158,8 @@ class UNet(nn.Module):
     """eps = UNet(x_t, t): predicts the noise in x_t (Ho et al. 2020, appendix B).
 
     The way down stores its feature maps, the way up takes them back in reverse order (the skip connections). The last
-    layer predicts eps - x_t: at high noise eps is nearly x_t, and the small rest is what tells of the image.
+    layer predicts eps - x_t: at high noise eps is nearly x_t, and the small rest is what tells of the image. Where
+    published networks do otherwise, ``config.variant`` says so.
     Weights are kept channels-last, which is the fast layout on CPUs and on tensor cores.
     """
 
@@ -152,7 +174,7 @@ class UNet(nn.Module):
         width, skips = first, [first]
         for level, c_out in enumerate(config.channels):
             if level > 0:
-                self.down.append(Downsample(width))
+                self.down.append(Downsample(width, config.variant.asymmetric))
                 skips.append(width)
             for _ in range(config.blocks):
                 self.down.append(Block(width, c_out, c_time, config, config.attention[level]))
@@ -167,7 +189,7 @@ class UNet(nn.Module):
                 width = c_out
             if level > 0:
                 self.up.append(Upsample(width))
-        self.norm_out = nn.GroupNorm(config.groups, first)
+        self.norm_out = _norm(config, first)
         self.conv_out = _zeroed(nn.Conv2d(first, pixels, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
@@ -186,7 +208,7 @@ class UNet(nn.Module):
         """
         if not torch.compiler.is_compiling():
             self._check(xt, t)
-        time = self.time_mlp(time_embedding(t, self.config.channels[0]).to(xt.dtype))
+        time = self.time_mlp(time_embedding(t, self.config.channels[0], self.config.variant).to(xt.dtype))
         patches = F.pixel_unshuffle(xt, self.config.patch)  # (B, C patch^2, H / patch, W / patch)
         h = self.conv_in(patches.contiguous(memory_format=torch.channels_last))
         skips = [h]
@@ -197,7 +219,8 @@ class UNet(nn.Module):
             h = layer(h, time)
         for layer in self.up:
             h = layer(h, time) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), time)
-        return xt + F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.config.patch)
+        rest = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.config.patch)
+        return xt + rest if self.config.variant.residual else rest
 
     def _check(self, xt: Tensor, t: Tensor) -> None:
         c, dtype = self.config.in_channels, self.conv_in.weight.dtype
@@ -212,6 +235,10 @@ class UNet(nn.Module):
         if len(t) and not (int(t.min()) >= 1 and int(t.max()) <= self.config.T):
             span = f"{int(t.min())} to {int(t.max())}"
             raise ValueError(f"t must lie in 1..T = 1..{self.config.T}, got times from {span}")
+
+
+def _norm(config: UNetConfig, width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(config.groups, width, eps=config.variant.guard)
 
 
 def _zeroed(layer: nn.Module) -> nn.Module:

@@ -94,9 +94,9 @@ def load_weights(path: Path) -> UNet:
     """
     tensors, info = load_tensors(path)
     try:
-        unet = UNet(config_from_json(info["config"]))
+        unet = UNet(UNetConfig.from_json(info["config"]))
         unet.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} does not fit its configuration: {error}") from None
     return unet.eval().requires_grad_(False)
 
@@ -114,8 +114,3 @@ def load_pretrained(name: str) -> UNet:
     if name not in names:
         raise ValueError(f"no pretrained model {name!r}; there are: {', '.join(names)}")
     return load_weights(WEIGHTS / f"{name}.safetensors")
-
-
-def config_from_json(values: dict[str, Any]) -> UNetConfig:
-    """UNetConfig from its JSON form, where tuples are lists."""
-    return UNetConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

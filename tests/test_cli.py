@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import assert_refused
 
 import ddim_lib.__main__ as cli
 from ddim_lib import UNet, UNetConfig, commands, make_tau
+from ddim_lib.datasets import load_pixels
 from ddim_lib.weights import load_weights, save_weights
 
 TINY = UNetConfig(patch=1, channels=(4, 4, 8), attention=(False, False, True), groups=4)
@@ -100,8 +102,8 @@ def test_a_run_can_be_resumed_to_more_steps(trained, tmp_path):
     for path in trained.glob("checkpoint-*"):
         (out / path.name).write_bytes(path.read_bytes())
     assert cli.main([*TRAIN, "--steps", "6", "--out", str(out), "--resume"]) == 0
-    assert "checkpoint-00000006.json" in names(out)
-    assert "checkpoint-00000004.json" not in names(out)
+    kept = [f"checkpoint-0000000{step}.{suffix}" for step in (4, 6) for suffix in ("json", "safetensors")]
+    assert names(out)[:4] == kept
     assert json.loads((out / "ema.json").read_text())["steps"] == 6
 
 
@@ -118,7 +120,7 @@ def test_an_interrupted_run_keeps_its_last_checkpoint(tmp_path, capsys, monkeypa
     monkeypatch.setattr(commands, "train", interrupted)
     assert cli.main([*TRAIN, "--steps", "5", "--checkpoint-every", "1", "--out", str(tmp_path)]) == 130
     assert "interrupted" in capsys.readouterr().err
-    assert names(tmp_path) == ["checkpoint-00000002.json", "checkpoint-00000002.safetensors"]
+    assert names(tmp_path)[2:] == ["checkpoint-00000002.json", "checkpoint-00000002.safetensors"]
 
 
 @pytest.fixture
@@ -130,22 +132,77 @@ def resumable(trained, tmp_path):
     return out
 
 
-def test_a_loss_that_turns_nan_never_replaces_a_good_checkpoint(resumable, capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules["ddim_lib.train"], "noise_prediction_loss", nan_loss)
-    assert cli.main([*TRAIN, "--steps", "6", "--out", str(resumable), "--resume"]) == 2
-    assert "checkpoint-00000004.safetensors" in names(resumable)
+def test_a_loss_that_diverges_is_named_with_the_last_good_checkpoint(tmp_path, capsys):
+    options = ["--steps", "9", "--checkpoint-every", "1", "--lr", "1e30", "--out", tmp_path]
+    parts = ["the loss is", "at step 2, with the learning rate", str(tmp_path / "checkpoint-00000001.safetensors")]
+    assert_refused(capsys, [*TRAIN, *options], *parts)
+    assert names(tmp_path) == ["checkpoint-00000001.json", "checkpoint-00000001.safetensors"]
 
 
-def nan_loss(model, schedule, x0, generator=None, focus=0.0):
-    return model(x0, torch.ones(len(x0), dtype=torch.int64)).mean() * float("nan")
+def test_a_loss_that_diverges_before_the_first_checkpoint_is_named_too(tmp_path, capsys):
+    options = ["--steps", "3", "--lr", "1e30", "--out", tmp_path]
+    assert_refused(capsys, [*TRAIN, *options], "at step 2", "the last good checkpoint: none")
 
 
 def test_resuming_with_another_learning_rate_is_refused(resumable, capsys):
     assert_refused(capsys, [*TRAIN, "--out", resumable, "--resume", "--lr", "0.5"], "lr", "0.5")
 
 
-def test_resuming_without_a_checkpoint_is_refused(tmp_path, capsys):
-    assert_refused(capsys, [*TRAIN, "--out", tmp_path, "--resume"], "no checkpoint in", str(tmp_path))
+def test_resuming_on_another_data_set_is_refused(resumable, capsys, monkeypatch):
+    monkeypatch.setitem(commands.PRESETS, "mnist", TINY)
+    monkeypatch.setattr(commands, "load_pixels", lambda *args: load_pixels("mnist-5k"))
+    arguments = ["train", "mnist", *TRAIN[2:], "--out", resumable, "--resume"]
+    assert_refused(capsys, arguments, "made with dataset = mnist-5k, this run asks for mnist")
+
+
+@pytest.mark.parametrize("folder", ["empty", "missing", "killed before the first checkpoint"])
+def test_resuming_without_a_checkpoint_starts_anew(trained, tmp_path, folder):
+    out = tmp_path / "run"
+    if folder != "missing":
+        out.mkdir()
+    if folder.startswith("killed"):
+        (out / "checkpoint-00000003.safetensors").write_bytes(b"part")
+    assert cli.main([*TRAIN, "--steps", "4", "--out", str(out), "--resume"]) == 0
+    assert names(out) == names(trained)
+    assert (out / "ema.safetensors").read_bytes() == (trained / "ema.safetensors").read_bytes()
+
+
+def test_a_finished_run_may_be_called_again(resumable, trained):
+    (resumable / "ema.json").unlink()  # killed before the end
+    assert cli.main([*TRAIN, "--steps", "4", "--out", str(resumable), "--resume"]) == 0
+    found, wanted = (json.loads((folder / "ema.json").read_text()) for folder in (resumable, trained))
+    assert (found["final_loss"], found["sha256"]) == (wanted["final_loss"], wanted["sha256"])
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_stops_after_the_step(tmp_path, capsys, monkeypatch, number, status):
+    real = commands.train
+
+    def signalled(*args):
+        for state in real(*args):
+            if state.step == 3:
+                os.kill(os.getpid(), number)
+            yield state
+
+    monkeypatch.setattr(commands, "train", signalled)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert cli.main([*TRAIN, "--steps", "5", "--out", str(tmp_path)]) == status
+    assert f"stopped by {number.name} after step 3: saved; call again with --resume" in capsys.readouterr().err
+    assert names(tmp_path) == ["checkpoint-00000003.json", "checkpoint-00000003.safetensors"]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_batch_too_large_for_memory_is_refused(tmp_path, capsys):
+    options = ["--batch-size", str(10**14), "--out", tmp_path]  # more than can be addressed
+    assert_refused(capsys, [*TRAIN, *options], "memory", f"batch_size = {10**14}", "lower batch_size", "accumulate")
+
+
+def test_only_cifar10_is_mirrored(tmp_path):
+    def config_of(dataset):
+        args = cli.parser().parse_args(["train", dataset, "--out", str(tmp_path)])
+        return commands._train_config(args, torch.device("cpu"))
+
+    assert [config_of(name).flip for name in ("mnist", "mnist-5k", "cifar10")] == [False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +213,10 @@ def test_resuming_without_a_checkpoint_is_refused(tmp_path, capsys):
         ("--lr", "-1"),
         ("--ema", "1"),
         ("--checkpoint-every", "0"),
+        ("--keep", "0"),
+        ("--accumulate", "0"),
+        ("--accumulate", "3"),
+        ("--seed", "-1"),
         ("--sample-every", "0"),
     ],
 )

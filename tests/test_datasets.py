@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ddim_lib import DatasetError, datasets, load_dataset
-from ddim_lib.datasets import data_root, dataset_sha256, download, toy_points
+from ddim_lib.datasets import data_root, dataset_sha256, download, draw_batch, load_pixels, to_unit, toy_points
 
 RECORD = 3073
 
@@ -54,6 +54,13 @@ def test_mnist_5k_is_the_default_and_needs_no_network(monkeypatch, mnist_5k):
     monkeypatch.setattr(socket, "socket", no_network)
     images, _ = load_dataset()
     assert torch.equal(images, mnist_5k[0])
+
+
+def test_pixels_are_the_bytes_of_the_images(mnist_5k):
+    pixels, labels = load_pixels("mnist-5k")
+    assert (pixels.dtype, pixels.min(), pixels.max()) == (torch.uint8, 0, 255)
+    assert torch.equal(to_unit(pixels), mnist_5k[0])
+    assert torch.equal(labels, mnist_5k[1])
 
 
 def test_altered_mnist_5k_is_refused(monkeypatch):
@@ -284,3 +291,26 @@ def test_the_spiral_winds_outwards():
 def test_an_unknown_toy_is_refused():
     with pytest.raises(ValueError, match="'ring', 'moons' or 'spiral', got 'swiss roll'"):
         toy_points("swiss roll", 3)
+
+
+# Batches
+
+
+def test_a_batch_holds_images_drawn_with_replacement():
+    images = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 2, 2) / 10
+    batch = draw_batch(images, 60_000, torch.Generator().manual_seed(0))
+    assert batch.shape == (60_000, 1, 2, 2)
+    counts = (10 * batch[:, 0, 0, 0]).round().long().bincount()
+    assert (counts - 10_000).abs().max() < 4 * math.sqrt(60_000 * 5 / 36)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_half_of_a_flipped_batch_is_mirrored_left_to_right_and_nothing_else_changes(dtype):
+    image = torch.tensor([[0, 51, 255], [102, 0, 51]], dtype=torch.uint8).expand(3, 3, 2, 3)
+    image = image if dtype == torch.uint8 else to_unit(image)
+    plain, flipped = (draw_batch(image, 4000, torch.Generator().manual_seed(0), flip) for flip in (False, True))
+    assert plain.dtype == flipped.dtype == torch.float32
+    torch.testing.assert_close(plain[0, 0], torch.tensor([[-1, -0.6, 1], [-0.2, -1, -0.6]]))
+    mirrored = (flipped == plain.flip(-1)).flatten(1).all(dim=1)
+    assert torch.equal(mirrored, ~(flipped == plain).flatten(1).all(dim=1))
+    assert abs(mirrored.sum() - 2000) < 4 * math.sqrt(1000)

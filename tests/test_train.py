@@ -5,6 +5,8 @@ import math
 import os
 import re
 import resource
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,8 +14,11 @@ import pytest
 import torch
 
 from ddim_lib import Schedule, TrainConfig, UNet, UNetConfig, WeightsError, noise_prediction_loss, train
-from ddim_lib.checkpoints import load_checkpoint, save_checkpoint
+from ddim_lib.checkpoints import checkpoint_files, load_checkpoint, save_checkpoint
+from ddim_lib.datasets import to_unit
 from ddim_lib.train import draw_times, learning_rate, start, update_ema
+from ddim_lib.variant import Variant
+from ddim_lib.weights import load_tensors, save_tensors
 
 TRAIN = importlib.import_module("ddim_lib.train")  # the name ddim_lib.train is the function
 CONFIG = TrainConfig(steps=7, batch_size=4, warmup=2, seed=3)
@@ -157,6 +162,9 @@ def test_the_average_starts_as_a_copy_that_does_not_train(tiny_unet):
         {"ema": -0.1},
         {"focus": 1.5},
         {"warmup": -1},
+        {"accumulate": 0},
+        {"seed": -1},
+        {"seed": 2**31},
     ],
     ids=str,
 )
@@ -227,11 +235,11 @@ def test_training_on_a_device_leaves_everything_there(device, tiny_unet, images,
         torch.full((2, 1, 8, 8), 1.01),
         torch.full((2, 1, 8, 8), -1.01),
         torch.full((2, 1, 8, 8), math.nan),
-        torch.zeros(2, 1, 8, 8, dtype=torch.uint8),
+        torch.zeros(2, 1, 8, 8, dtype=torch.int64),
         torch.zeros(2, 8, 8),
         torch.zeros(0, 1, 8, 8),
     ],
-    ids=["above 1", "below -1", "NaN", "uint8", "no channels", "none"],
+    ids=["above 1", "below -1", "NaN", "int64", "no channels", "none"],
 )
 def test_images_that_are_none_are_refused_at_once(tiny_unet, short, bad):
     with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\) floats in \[-1, 1\]"):
@@ -242,27 +250,81 @@ def test_a_loss_that_is_nan_stops_training(tiny_unet, images, short, monkeypatch
     monkeypatch.setattr(TRAIN, "HISTORY_EVERY", 2)
     with torch.no_grad():
         tiny_unet.conv_out.bias.fill_(math.nan)
-    with pytest.raises(FloatingPointError, match="the loss is nan in the 2 steps up to 2"):
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1, with the learning rate 0\.000333"):
         last_of(train(tiny_unet, images, short, CONFIG))
+
+
+def test_a_loss_that_is_nan_is_found_at_the_end_of_a_short_run_too(tiny_unet, images, short):
+    states = train(tiny_unet, images, short, CONFIG)
+    next(states)
+    with torch.no_grad():
+        tiny_unet.conv_out.bias.fill_(math.inf)
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at step 2, "):
+        last_of(states)
+
+
+def test_bytes_and_floats_train_alike(tiny_unet, short):
+    pixels = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first, second = (last_of(train(copy.deepcopy(tiny_unet), x, short, CONFIG)) for x in (pixels, to_unit(pixels)))
+    assert pixels.dtype == torch.uint8
+    assert all(torch.equal(tensors_of(first)[name], tensor) for name, tensor in tensors_of(second).items())
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(tiny_unet, images, short):
+    config = replace(CONFIG, focus=0.5, flip=True)
+    whole, parts = (
+        list(losses_and_gradients(copy.deepcopy(tiny_unet), images, short, replace(config, accumulate=k)))
+        for k in (1, 4)
+    )
+    for (loss, gradients), (other_loss, others) in zip(whole, parts, strict=True):
+        torch.testing.assert_close(other_loss, loss, rtol=1e-5, atol=0)
+        torch.testing.assert_close(others, gradients, rtol=1e-3, atol=1e-5)
+
+
+def losses_and_gradients(unet, images, schedule, config):
+    for state in train(unet, images, schedule, config):
+        yield state.loss, [p.grad.clone() for p in unet.parameters()]
+
+
+def test_a_batch_that_cannot_be_cut_evenly_is_refused_at_once(tiny_unet, images, short):
+    with pytest.raises(ValueError, match=r"batch_size must be a multiple of accumulate \* processes = 3 \* 1, got 4"):
+        train(tiny_unet, images, short, replace(CONFIG, accumulate=3))
+
+
+def test_a_batch_too_large_for_memory_says_what_to_lower(tiny_unet, images, short):
+    states = train(tiny_unet, images, short, replace(CONFIG, batch_size=10**14))  # more than can be addressed
+    with pytest.raises(MemoryError, match=f"batch_size = {10**14} with accumulate = 1: lower batch_size, or raise"):
+        next(states)
+
+
+def test_other_runtime_errors_are_not_taken_for_a_lack_of_memory(tiny_unet, images, short):
+    tiny_unet.conv_out.bias = torch.nn.Parameter(torch.zeros(7))
+    with pytest.raises(RuntimeError, match="expected bias"):
+        next(train(tiny_unet, images, short, CONFIG))
+
+
+def test_importing_the_library_does_not_import_accelerate():
+    code = "import ddim_lib, sys; sys.exit('accelerate' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # Checkpoints
 
 
-def assert_resuming_is_exact(config, images, schedule, folder, stop):
+def assert_resuming_is_exact(unet_config, images, schedule, folder, stop, config=CONFIG):
     torch.manual_seed(0)
-    whole = last_of(train(UNet(config), images, schedule, CONFIG))
+    whole = last_of(train(UNet(unet_config), images, schedule, config))
 
     torch.manual_seed(0)
-    for state in train(UNet(config), images, schedule, CONFIG):
+    for state in train(UNet(unet_config), images, schedule, config):
         if state.step == stop:
-            save_checkpoint(folder, state, CONFIG)
+            save_checkpoint(folder, state, config)
             break
     torch.manual_seed(1)  # a new process
-    unet = UNet(config)
-    resumed = load_checkpoint(folder, unet, CONFIG)
-    assert resumed.step == stop
-    resumed = last_of(train(unet, images, schedule, CONFIG, resumed))
+    unet = UNet(unet_config)
+    resumed = load_checkpoint(folder, unet, config)
+    assert (resumed.step, resumed.loss) == (stop, state.loss)
+    resumed = last_of(train(unet, images, schedule, config, resumed))
 
     assert resumed.step == whole.step == 7
     assert resumed.history == whole.history
@@ -278,9 +340,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny_config, imag
     assert_resuming_is_exact(tiny_config, images, short, tmp_path, stop)
 
 
-def test_a_resumed_run_with_dropout_equals_an_uninterrupted_one(tiny_config, images, short, tmp_path, monkeypatch):
+def test_a_resumed_run_with_dropout_flips_and_parts_equals_an_uninterrupted_one(
+    tiny_config, images, short, tmp_path, monkeypatch
+):
     monkeypatch.setattr(TRAIN, "HISTORY_EVERY", 2)
-    assert_resuming_is_exact(replace(tiny_config, dropout=0.2), images, short, tmp_path, 3)
+    config = replace(CONFIG, flip=True, accumulate=2)
+    assert_resuming_is_exact(replace(tiny_config, dropout=0.2), images, short, tmp_path, 3, config)
 
 
 def test_loading_trains_the_network_it_was_given(tiny_config, images, short, tmp_path):
@@ -296,12 +361,117 @@ def test_seconds_are_kept_over_runs(tiny_unet, images, short, tmp_path):
     assert load_checkpoint(tmp_path, tiny_unet, CONFIG).seconds == 1234.5
 
 
-def test_only_the_newest_checkpoint_is_kept(tiny_unet, images, short, tmp_path):
+def test_a_checkpoint_from_before_there_were_variants_is_of_the_books_network(tiny_config, images, short, tmp_path):
+    path = save_checkpoint(tmp_path, next(train(UNet(tiny_config), images, short, CONFIG)), CONFIG)
+    tensors, info = load_tensors(path)
+    del info["unet"]["variant"]
+    save_tensors(path, tensors, info)
+    assert load_checkpoint(tmp_path, UNet(tiny_config), CONFIG).step == 1
+    with pytest.raises(WeightsError, match="made with variant = "):
+        load_checkpoint(tmp_path, UNet(replace(tiny_config, variant=Variant(residual=False))), CONFIG)
+
+
+@pytest.mark.parametrize(("keep", "steps"), [(1, [7]), (2, [6, 7]), (20, [1, 2, 3, 4, 5, 6, 7])])
+def test_the_newest_checkpoints_are_kept(tiny_unet, images, short, tmp_path, keep, steps):
     (tmp_path / "ema.safetensors").write_bytes(b"not ours")
     for state in train(tiny_unet, images, short, CONFIG):
+        save_checkpoint(tmp_path, state, CONFIG, keep)
+    names = [f"checkpoint-{step:08d}{suffix}" for step in steps for suffix in (".json", ".safetensors")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "ema.safetensors"]
+
+
+def test_keeping_no_checkpoint_is_refused(tiny_unet, images, short, tmp_path):
+    with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
+        save_checkpoint(tmp_path, next(train(tiny_unet, images, short, CONFIG)), CONFIG, keep=0)
+
+
+def test_what_a_killed_process_left_is_cleared_up(tiny_unet, images, short, tmp_path):
+    for name in (".checkpoint-00000002.safetensors.77.tmp", "checkpoint-00000001.safetensors"):  # without its JSON
+        (tmp_path / name).write_bytes(b"part")
+    *_, state = train(tiny_unet, images, short, CONFIG)
+    save_checkpoint(tmp_path, state, CONFIG)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"checkpoint-00000007.{x}" for x in ("json", "safetensors")
+    ]
+
+
+@pytest.fixture
+def seven(tiny_unet, images, short, tmp_path):
+    """A folder with the checkpoints of steps 1 to 7, oldest first."""
+    for state in train(tiny_unet, images, short, CONFIG):
+        save_checkpoint(tmp_path, state, CONFIG, keep=7)
+    return checkpoint_files(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+@pytest.mark.parametrize("damaged", [1, 3])
+def test_damaged_checkpoints_are_passed_over_with_a_warning(seven, tiny_config, suffix, damaged):
+    for path in seven[-damaged:]:
+        file = path.with_suffix(suffix)
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=r"truncated or altered|not valid JSON") as caught:
+        state = load_checkpoint(seven[0].parent, UNet(tiny_config), CONFIG)
+    assert state.step == 7 - damaged
+    for path, warning in zip(reversed(seven[-damaged:]), caught, strict=True):
+        assert path.stem in str(warning.message)
+        assert str(warning.message).endswith(f"going on from {seven[-damaged - 1].name}")
+
+
+def test_a_damaged_checkpoint_never_crowds_out_a_whole_one(seven, tiny_unet, tiny_config, images, short):
+    seven[-1].write_bytes(b"")
+    with pytest.warns(UserWarning, match="going on from checkpoint-00000006"):
+        state = load_checkpoint(seven[0].parent, UNet(tiny_config), CONFIG)
+    save_checkpoint(seven[0].parent, state, CONFIG, keep=1)
+    assert [path.name for path in checkpoint_files(seven[0].parent)] == [path.name for path in seven[-2:]]
+
+
+def test_if_all_checkpoints_are_damaged_the_newest_is_named(seven, tiny_config):
+    for path in seven:
+        path.write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"checkpoint-00000007.*truncated or altered.*no older checkpoint is whole"):
+        load_checkpoint(seven[0].parent, UNet(tiny_config), CONFIG)
+
+
+def test_loaded_moments_have_the_memory_format_of_their_weights(seven, tiny_config):
+    state = load_checkpoint(seven[0].parent, UNet(tiny_config), CONFIG)
+    for weight, moments in state.optimizer.state.items():
+        assert all(moments[name].stride() == weight.stride() for name in ("exp_avg", "exp_avg_sq"))
+
+
+def test_a_checkpoint_of_another_data_set_is_refused(tiny_unet, images, short, tmp_path):
+    save_checkpoint(tmp_path, next(train(tiny_unet, images, short, CONFIG)), CONFIG, dataset="mnist")
+    with pytest.raises(WeightsError, match="made with dataset = mnist, this run asks for mnist-5k"):
+        load_checkpoint(tmp_path, tiny_unet, CONFIG, "mnist-5k")
+
+
+def rewritten(path, change):
+    """Seal a checkpoint again after a change of its tensors."""
+    tensors, info = load_tensors(path)
+    change(tensors)
+    save_tensors(path, tensors, info)
+
+
+def test_a_checkpoint_of_another_kind_of_device_is_refused(seven, tiny_config):
+    rewritten(seven[-1], lambda tensors: tensors.update(generator=torch.zeros(16, dtype=torch.uint8)))  # as CUDA's
+    with pytest.raises(WeightsError, match="made on another kind of device than cpu"):
+        load_checkpoint(seven[0].parent, UNet(tiny_config), CONFIG)
+
+
+@pytest.mark.parametrize("name", ["generator", "conv_in.weight", "running"])
+def test_a_checkpoint_of_another_version_is_refused(seven, tiny_config, name):
+    rewritten(seven[-1], lambda tensors: tensors.pop(name if name in tensors else f"model.{name}"))
+    with pytest.raises(WeightsError, match="made by another version of ddim_lib: .*" + name):
+        load_checkpoint(seven[0].parent, UNet(tiny_config), CONFIG)
+
+
+@pytest.mark.parametrize("what", ["loss", "weight"])
+def test_a_state_that_diverged_is_not_saved(tiny_unet, images, short, tmp_path, what):
+    state = next(train(tiny_unet, images, short, CONFIG))
+    with torch.no_grad():
+        (state.running[0] if what == "loss" else tiny_unet.conv_in.weight[0, 0, 0, 0]).fill_(math.nan)
+    with pytest.raises(FloatingPointError, match=f"{what} is (nan|NaN or infinite) (at|after) step 1, with the"):
         save_checkpoint(tmp_path, state, CONFIG)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["checkpoint-00000007.json", "checkpoint-00000007.safetensors", "ema.safetensors"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -323,9 +493,9 @@ def test_resuming_with_another_configuration_is_refused_by_name(
         load_checkpoint(tmp_path, UNet(replace(tiny_config, **unet_values)), replace(CONFIG, **train_values))
 
 
-def test_resuming_may_ask_for_more_steps(tiny_unet, images, short, tmp_path):
+def test_resuming_may_ask_for_more_steps_and_more_parts(tiny_unet, images, short, tmp_path):
     save_checkpoint(tmp_path, next(train(tiny_unet, images, short, CONFIG)), CONFIG)
-    more = replace(CONFIG, steps=9)
+    more = replace(CONFIG, steps=9, accumulate=2)
     assert last_of(train(tiny_unet, images, short, more, load_checkpoint(tmp_path, tiny_unet, more))).step == 9
 
 
@@ -427,7 +597,7 @@ def test_after_a_full_disk_the_next_checkpoint_clears_up(two_states, tiny_config
         save_checkpoint(tmp_path, state, CONFIG)
     save_checkpoint(tmp_path, state, CONFIG)
     assert load_checkpoint(tmp_path, UNet(tiny_config), CONFIG).step == 2
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 # The times

@@ -12,6 +12,7 @@ from conftest import perturbed
 from ddim_lib import Schedule, UNet, WeightsError, ddim_sample, load_pretrained, make_tau, noise_prediction_loss
 from ddim_lib import weights as weights_module
 from ddim_lib.datasets import MNIST_SHA256
+from ddim_lib.variant import Variant
 from ddim_lib.weights import WEIGHTS, load_tensors, load_weights, save_tensors, save_weights
 
 needs_mnist = pytest.mark.skipif(
@@ -43,6 +44,17 @@ def test_a_round_trip_keeps_every_bit_and_the_configuration(stored, tiny_unet):
     wanted, found = tiny_unet.state_dict(), loaded.state_dict()
     assert wanted.keys() == found.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_variant_survives_and_files_from_before_there_were_any_hold_the_books_network(tmp_path, tiny_config):
+    unet = UNet(replace(tiny_config, variant=Variant(residual=False, asymmetric=True, head_width=4)))
+    path = tmp_path / "net.safetensors"
+    save_weights(path, unet, {})
+    assert load_weights(path).config == unet.config
+    tensors, info = load_tensors(path)
+    del info["config"]["variant"]
+    save_tensors(path, tensors, info)
+    assert load_weights(path).config == tiny_config
 
 
 def test_loaded_networks_are_for_sampling_only(stored):
@@ -161,6 +173,9 @@ def test_a_missing_half_is_named(stored, missing):
         {"groups": "four"},
         {"blocks": 2},
         {"depth": 3},
+        {"variant": {"depth": 3}},
+        {"variant": {"head_width": 3}},
+        {"variant": []},
     ],
     ids=str,
 )
