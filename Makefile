@@ -26,7 +26,7 @@ notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the c
 		--nbval-cell-timeout 120 -W default -p no:cacheprovider chapters
 
 refresh: $(STAMP)  ## execute every chapter in place, seal it with the fingerprint of the code, write the ledger
-	$(BIN)/python tools/notebooks.py refresh
+	OMP_NUM_THREADS=1 $(BIN)/python tools/notebooks.py refresh
 	$(BIN)/python tools/ledger.py
 
 diffusers: $(STAMP)  ## what the comparison with diffusers needs; `make test` then runs it
