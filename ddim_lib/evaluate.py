@@ -25,7 +25,7 @@ from .parallel import load_accelerate
 from .results import hardware, load_cells, write_result
 from .schedules import Schedule
 from .unet import EpsModel, UNet
-from .walks import last_state
+from .walks import counting, last_state
 
 STREAM = 50  # images that share a random stream: batches are made of whole streams, so their size changes nothing
 NAME, ENTRY = 18, 16  # widths of the table's columns
@@ -96,13 +96,7 @@ def sample_cell(
         tell: called with the number of images after every network evaluation.
     """
     _check_streams(batch_size=batch_size)
-    network = in_bfloat16(model) if bf16 else model
-
-    def counted(xt: Tensor, t: Tensor) -> Tensor:
-        eps = network(xt, t)
-        tell(len(xt))
-        return eps
-
+    counted = counting(in_bfloat16(model) if bf16 else model, tell)
     schedule, device = Schedule.linear(model.config.T), next(model.parameters()).device
     shape, each = (STREAM, *model.config.image_shape), batch_size // STREAM
     for some in (streams[i : i + each] for i in range(0, len(streams), each)):

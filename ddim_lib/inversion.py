@@ -14,7 +14,7 @@ from .results import hardware, load_cells, write_result
 from .samplers import ddim_encode, ddim_sample
 from .schedules import Schedule, make_tau
 from .unet import EpsModel, UNet
-from .walks import last_state
+from .walks import counting, last_state
 
 PAPER_STEPS = (10, 20, 50, 100, 200, 500, 1000)  # of its Table 2
 FIELDS = {"S", "n", "mse", "mse_error"}  # what a finished cell must hold
@@ -83,13 +83,7 @@ def inversion_table(
     _check_table(schedule, images, steps, header)
     finished = load_cells(path, header, FIELDS)
     result = header | (about or {}) | {"cells": finished}
-    images = images.to(next(model.parameters()).device)
-
-    def counted(x: Tensor, t: Tensor) -> Tensor:
-        eps = model(x, t)
-        tell(len(x))
-        return eps
-
+    images, counted = images.to(next(model.parameters()).device), counting(model, tell)
     for S in sorted(set(steps)):
         if f"S={S}" not in finished:
             began = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +46,17 @@ def check_walk(name: str, x: Tensor, tau: Tensor, schedule: Schedule) -> None:
         raise ValueError(f"tau must be int64 of shape (S+1,), got {tau.dtype} of shape {tuple(tau.shape)}")
     if tau[0] != 0 or (tau.diff() <= 0).any() or tau[-1] > schedule.T:
         raise ValueError(f"tau must increase strictly from 0 to at most T = {schedule.T}, got {tau.tolist()}")
+
+
+def counting(model: EpsModel, tell: Callable[[int], object]) -> EpsModel:
+    """The model, which calls ``tell`` with the number of images after every evaluation."""
+
+    def eps_model(xt: Tensor, t: Tensor) -> Tensor:
+        eps = model(xt, t)
+        tell(len(xt))
+        return eps
+
+    return eps_model
 
 
 def last_state(walk: Iterator[Step]) -> Tensor:
