@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: book test refresh lint unit notebooks diffusers clean
+.PHONY: book test test-gpu refresh lint unit notebooks diffusers clean
 
 book: $(STAMP)  ## build the pages from the committed outputs, and print where they are
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
@@ -24,6 +24,12 @@ unit: $(STAMP)
 notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the committed ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 120 -W default -p no:cacheprovider chapters
+
+# NVIDIA's drivers round the factors of float32 products to 10 bits (TF32) unless they are told not to.
+test-gpu: export NVIDIA_TF32_OVERRIDE := 0
+test-gpu: $(STAMP)  ## the tests and the chapters on a CUDA GPU; fails where there is none
+	$(BIN)/python -m pytest -n $(WORKERS) --require-cuda tests
+	$(MAKE) notebooks
 
 refresh: $(STAMP)  ## execute every chapter in place, seal it with the fingerprint of the code, write the ledger
 	OMP_NUM_THREADS=1 $(BIN)/python tools/notebooks.py refresh

@@ -32,20 +32,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("dataset", choices=commands.PRESETS)
-    sub.add_argument("--steps", type=int, default=20_000)
-    sub.add_argument("--batch-size", type=int, default=64, help="of all processes together")
+    what = "a network and how to train it; the options below change the latter"
+    sub.add_argument("preset", choices=commands.PRESETS, help=what)
+    sub.add_argument("--steps", type=int)
+    sub.add_argument("--batch-size", type=int, help="of all processes together")
     what = "parts of a batch, one after the other, to save memory; the result is the same"
-    sub.add_argument("--accumulate", type=int, default=1, metavar="PARTS", help=what)
+    sub.add_argument("--accumulate", type=int, metavar="PARTS", help=what)
     sub.add_argument("--out", type=Path, required=True, help="folder for checkpoints, sheets and weights")
     sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
     sub.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
-    sub.add_argument("--lr", type=float, default=1e-3)
-    sub.add_argument("--focus", type=float, default=0.0, help="share of the times drawn around T / 2, 0 for DDPM's")
-    sub.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights")
-    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--lr", type=float, help="Adam's learning rate after the warm-up")
+    sub.add_argument("--focus", type=float, help="share of the times drawn around T / 2, 0 for DDPM's")
+    sub.add_argument("--ema", type=float, help="decay of the averaged weights")
+    sub.add_argument("--seed", type=int)
     sub.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: on CUDA that has it")
     sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
+    sub.add_argument("--half", action="store_true", help="write the final weights in half precision")
     sub.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS")
     sub.add_argument("--keep", type=int, default=2, metavar="K", help="how many of the newest checkpoints to keep")
     sub.add_argument("--sample-every", type=int, default=2000, metavar="STEPS")
@@ -53,7 +55,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_sample(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", help="a pretrained model: mnist")
+    sub.add_argument("model", help="a pretrained model: mnist or cifar10")
     sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
     sub.add_argument("--steps", type=int, default=50, help="S, network evaluations an image")
     sub.add_argument("--eta", type=float, default=0.0, help="0 is DDIM, 1 is DDPM")
@@ -62,12 +64,13 @@ def _add_sample(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, default=256)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path, default=Path("samples.png"))
+    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     sub.add_argument("--device", choices=("cuda", "cpu"))
     sub.set_defaults(run=commands.run_sample)
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", help="a pretrained model, on the data set of the same name: mnist")
+    sub.add_argument("model", help="a pretrained model, on the data set of the same name: mnist or cifar10")
     sub.add_argument("--grid", choices=GRIDS, default="paper", help="Table 1; conventions for tau; or solvers")
     sub.add_argument("--steps", type=int, nargs="+", metavar="S", help="other S; for solvers, evaluations")
     sub.add_argument("--n", type=int, required=True, help="number of images a cell, a multiple of 50")
@@ -83,25 +86,30 @@ def _add_evaluate(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_invert(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", help="a pretrained model, on the test images of the data set of the same name: mnist")
+    sub.add_argument(
+        "model", help="a pretrained model, on the test images of the data set of the same name: mnist or cifar10"
+    )
     sub.add_argument("--steps", type=int, nargs="+", default=list(PAPER_STEPS), metavar="S")
     sub.add_argument("--n", type=int, required=True, help="number of images")
     sub.add_argument("--batch-size", type=int, default=100)
     sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
+    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
     sub.set_defaults(run=measuring.run_invert)
 
 
 def _add_train_classifier(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("dataset", choices=commands.PRESETS)
+    sub.add_argument("dataset", choices=("mnist", "mnist-5k", "cifar10"))
     sub.add_argument("--epochs", type=int, default=8)
+    sub.add_argument("--width", type=int, default=32, help="channels of the first convolution")
+    sub.add_argument("--bf16", action="store_true", help="the network's matrix products in bfloat16")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path, required=True, help="the file of weights; a JSON file is written beside it")
     sub.set_defaults(run=measuring.run_train_classifier)
 
 
 def _add_export_diffusers(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", help="a pretrained model: mnist")
+    sub.add_argument("model", help="a pretrained model: mnist or cifar10")
     sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
     sub.add_argument("--size", type=int, help="height and width of an image; default: 28 for grey ones, 32 for colour")
     sub.add_argument("--out", type=Path, required=True, help="a new folder")

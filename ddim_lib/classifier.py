@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .datasets import mirrored_half
 from .metrics import FeatureStatistics
 from .weights import WEIGHTS, WeightsError, load_tensors, save_tensors
 
@@ -19,19 +20,28 @@ CLASSES = 10
 
 
 class Classifier(nn.Module):
-    """Three convolutions with pooling, a layer of 64 features, and ten logits, for (B, C, H, W) images in [-1, 1]."""
+    """Three convolutions with pooling, a layer of 64 features, and ten logits, for (B, C, H, W) images in [-1, 1].
 
-    def __init__(self, in_channels: int = 1, size: int = 28) -> None:
+    Attributes:
+        in_channels: image channels.
+        size: height and width of the images.
+        width: channels of the first convolution; the others have twice as many.
+    """
+
+    def __init__(self, in_channels: int = 1, size: int = 28, width: int = 32) -> None:
         super().__init__()
         if size < 8:
             raise ValueError(f"size must be at least 8, since three poolings divide it by 8, got {size}")
-        self.in_channels, self.size = in_channels, size
-        layers, widths = [], (in_channels, 32, 64, 64)
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        self.in_channels, self.size, self.width = in_channels, size, width
+        layers, widths = [], (in_channels, width, 2 * width, 2 * width)
         for width_in, width_out in pairwise(widths):
             layers += [nn.Conv2d(width_in, width_out, 3, padding=1, bias=False), nn.BatchNorm2d(width_out)]
             layers += [nn.ReLU(), nn.MaxPool2d(2)]
-        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * (size // 8) ** 2, FEATURES), nn.ReLU())
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * width * (size // 8) ** 2, FEATURES), nn.ReLU())
         self.head = nn.Linear(FEATURES, CLASSES)
+        self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
         """What the last layer sees, (B, 64)."""
@@ -43,11 +53,25 @@ class Classifier(nn.Module):
 
 
 def train_classifier(
-    images: Tensor, labels: Tensor, epochs: int = 8, batch_size: int = 128, seed: int = 0
+    images: Tensor,
+    labels: Tensor,
+    epochs: int = 8,
+    batch_size: int = 128,
+    seed: int = 0,
+    *,
+    width: int = 32,
+    flip: bool = False,
+    bf16: bool = False,
 ) -> Iterator[tuple[Classifier, float]]:
     """Train on images (N, C, H, W) with labels (N,): yields the network and the mean loss after every epoch.
 
     AdamW with a one-cycle rate; images are shifted by up to two pixels. The global random numbers are left alone.
+
+    Args:
+        images: in [-1, 1].
+        width: that of :class:`Classifier`.
+        flip: mirror each image with probability 1/2.
+        bf16: run the network under bfloat16 autocast.
 
     Raises:
         ValueError: fewer images than a batch, no epoch, or images and labels that do not belong together.
@@ -58,15 +82,22 @@ def train_classifier(
     if epochs < 1 or not 1 <= batch_size <= len(images):
         limits = f"epochs must be at least 1 and batch_size lie in 1..{len(images)}"
         raise ValueError(f"{limits}, got {epochs} and {batch_size}")
-    return _epochs(images, labels, epochs, batch_size, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Classifier(images.shape[1], images.shape[2], width)
+    return _epochs(model, images, labels, epochs, batch_size, seed, flip, bf16)
 
 
 def _epochs(
-    images: Tensor, labels: Tensor, epochs: int, batch_size: int, seed: int
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    flip: bool,
+    bf16: bool,
 ) -> Iterator[tuple[Classifier, float]]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Classifier(images.shape[1], images.shape[2])
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
     steps = len(images) // batch_size
@@ -75,7 +106,10 @@ def _epochs(
         model.train()
         total = 0.0
         for batch in torch.randperm(len(images), generator=generator)[: steps * batch_size].view(steps, batch_size):
-            loss = F.cross_entropy(model(shifted(images[batch], generator=generator)), labels[batch])
+            seen = shifted(images[batch], generator=generator)
+            seen = mirrored_half(seen, generator) if flip else seen
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = F.cross_entropy(model(seen), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -118,7 +152,7 @@ def classifier_path(name: str) -> Path:
 def save_classifier(path: Path, model: Classifier, reference: FeatureStatistics, info: dict[str, Any]) -> None:
     """Write the weights with the features' statistics of real images, so that measuring needs no training images."""
     statistics = {"reference.mean": reference.mean, "reference.covariance": reference.covariance}
-    shape = {"in_channels": model.in_channels, "size": model.size, "reference_n": reference.n}
+    shape = {"in_channels": model.in_channels, "size": model.size, "width": model.width, "reference_n": reference.n}
     save_tensors(path, model.state_dict() | statistics, shape | info)
 
 
@@ -131,7 +165,7 @@ def load_classifier(name: str = "mnist", path: Path | None = None) -> Classifier
     path = path or classifier_path(name)
     tensors, info = load_tensors(path)
     try:
-        model = Classifier(info["in_channels"], info["size"])
+        model = Classifier(info["in_channels"], info["size"], info.get("width", 32))
         model.load_state_dict({key: value for key, value in tensors.items() if not key.startswith("reference.")})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} holds no classifier: {error!r}") from None

@@ -7,7 +7,7 @@ import platform
 import signal
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -19,18 +19,15 @@ from .bench import overheads
 from .checkpoints import checkpoint_files, load_checkpoint, save_checkpoint
 from .datasets import dataset_sha256, download, load_pixels
 from .plots import save_grid
+from .presets import PRESETS
 from .samplers import ddim_sample
 from .schedules import Schedule, make_tau
 from .stopping import agreed_signal, stop_signals
 from .train import TrainConfig, TrainState, check_finite, start, train
-from .unet import UNet, UNetConfig
+from .unet import UNet
 from .weights import load_pretrained, load_weights, save_weights
 
-PRESETS = {
-    "mnist": UNetConfig(),
-    "mnist-5k": UNetConfig(),
-    "cifar10": UNetConfig(3, patch=1, channels=(64, 128, 256), blocks=2, attention=(False, True, True), dropout=0.1),
-}
+SETTINGS = ("steps", "batch_size", "accumulate", "lr", "focus", "ema", "seed")  # the options that change a preset
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -45,10 +42,11 @@ def run_train(args: argparse.Namespace) -> int:
     if found and not args.resume:
         raise ValueError(f"{args.out} holds a checkpoint already; add --resume to go on, or name another --out")
     processes = PartialState(cpu=args.device == "cpu")  # under `accelerate launch`, one process of several
-    images, _ = load_pixels(args.dataset, "train")
-    torch.manual_seed(args.seed)
-    unet, config = UNet(PRESETS[args.dataset]).to(device), _train_config(args, device)
-    state = load_checkpoint(args.out, unet, config, args.dataset) if found else start(unet, config)
+    preset, config = PRESETS[args.preset], _train_config(args, device)
+    images, _ = load_pixels(preset.dataset, "train")
+    torch.manual_seed(config.seed)
+    unet = UNet(preset.unet).to(device)
+    state = load_checkpoint(args.out, unet, config, preset.dataset) if found else start(unet, config)
     if args.compile:
         unet.compile()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -69,7 +67,8 @@ def _finish(state: TrainState, config: TrainConfig, args: argparse.Namespace, st
         print(f"stopped by {signal.Signals(stop).name} after step {state.step}: saved; {again}", file=sys.stderr)
         return
     _save_sheet(state, args)
-    save_weights(args.out / "ema.safetensors", state.ema, _provenance(state, config, args))
+    unet = state.ema.half() if args.half else state.ema
+    save_weights(args.out / "ema.safetensors", unet, _provenance(state, config, args))
     last = f"last loss {state.loss.item():.4f}"
     print(f"{state.step} steps in {state.seconds:.0f} s, {last}, weights in {args.out / 'ema.safetensors'}")
 
@@ -78,9 +77,8 @@ def _train_config(args: argparse.Namespace, device: torch.device) -> TrainConfig
     bf16 = args.bf16
     if bf16 is None:
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    names = ("steps", "batch_size", "accumulate", "lr", "focus", "ema", "seed")
-    flip = args.dataset == "cifar10"  # a mirrored digit is none
-    return TrainConfig(**{name: getattr(args, name) for name in names}, bf16=bf16, flip=flip)
+    given = {name: value for name in SETTINGS if (value := getattr(args, name)) is not None}
+    return replace(PRESETS[args.preset].train, **given, bf16=bf16)
 
 
 def _train_loop(
@@ -107,7 +105,7 @@ def _train_loop(
 
 def _save(state: TrainState, config: TrainConfig, args: argparse.Namespace) -> None:
     if PartialState().is_main_process:
-        save_checkpoint(args.out, state, config, args.keep, args.dataset)
+        save_checkpoint(args.out, state, config, args.keep, PRESETS[args.preset].dataset)
     else:
         check_finite(state, config)  # so that no process outlives a run that diverged
 
@@ -122,11 +120,12 @@ def _save_sheet(state: TrainState, args: argparse.Namespace) -> None:
 
 
 def _provenance(state: TrainState, config: TrainConfig, args: argparse.Namespace) -> dict[str, Any]:
-    threads = f"CPU, {torch.get_num_threads()} threads"
+    threads, dataset = f"CPU, {torch.get_num_threads()} threads", PRESETS[args.preset].dataset
     return {
         "command": args.command,
-        "dataset": args.dataset,
-        "dataset_sha256": dataset_sha256(args.dataset),
+        "preset": args.preset,
+        "dataset": dataset,
+        "dataset_sha256": dataset_sha256(dataset),
         "schedule": "Schedule.linear(1000)",
         "train": asdict(config),
         "steps": state.step,
@@ -149,7 +148,7 @@ def run_sample(args: argparse.Namespace) -> None:
     """Sample images from a trained model into one PNG sheet; say how long it took."""
     device = choose_device(args.device)
     check_positive(args, "n", "batch_size")
-    unet = (load_weights(args.weights) if args.weights else load_pretrained(args.model)).to(device)
+    unet = load_network(args, device)
     schedule = Schedule.linear(unet.config.T)
     generator = torch.Generator().manual_seed(args.seed)
     tau = make_tau(schedule.T, args.steps, args.spacing)
@@ -182,6 +181,15 @@ def run_bench(args: argparse.Namespace) -> None:
         others = [f"{name} {1e3 * each:.2f} ms ({100 * (each / bare - 1):+.1f} %)" for name, each in found.items()]
         print(f"batch {batch_size}: bare network {1e3 * bare:.2f} ms a step, {', '.join(others)}", flush=True)
     print(f"(medians of {args.repeats} runs of {args.steps} steps, taken in turn)")
+
+
+def load_network(args: argparse.Namespace, device: torch.device) -> UNet:
+    """The network that the arguments name, on the device, compiled if they say so."""
+    weights = getattr(args, "weights", None)
+    unet = (load_weights(weights) if weights else load_pretrained(args.model)).to(device)
+    if args.compile:
+        unet.compile()
+    return unet
 
 
 def check_positive(args: argparse.Namespace, *names: str) -> None:

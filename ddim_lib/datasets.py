@@ -81,10 +81,13 @@ def draw_batch(images: Tensor, count: int, generator: torch.Generator, flip: boo
     """
     x0 = images[torch.randint(len(images), (count,), generator=generator, device=images.device)]
     x0 = to_unit(x0) if x0.dtype == torch.uint8 else x0
-    if flip:
-        mirrored = torch.rand(count, 1, 1, 1, generator=generator, device=x0.device) < 0.5
-        x0 = torch.where(mirrored, x0.flip(-1), x0)
-    return x0
+    return mirrored_half(x0, generator) if flip else x0
+
+
+def mirrored_half(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W), each mirrored left to right with probability 1/2."""
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
+    return torch.where(mirrored, images.flip(-1), images)
 
 
 def load_pixels(name: str, split: str = "train", root: str | Path | None = None) -> tuple[Tensor, Tensor]:

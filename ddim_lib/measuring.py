@@ -19,23 +19,21 @@ from .classifier import (
     save_classifier,
     train_classifier,
 )
-from .commands import check_positive, choose_device, versions
+from .commands import check_positive, choose_device, load_network, versions
 from .datasets import dataset_sha256, load_dataset
 from .evaluate import STREAM, Measure, evaluate_grid, pending, table
 from .grids import GRIDS
 from .inception import FEATURES, Inception
 from .inversion import inversion_table
 from .metrics import FeatureStatistics, fit_gaussian
-from .weights import WEIGHTS, file_sha256, load_pretrained
+from .weights import WEIGHTS, file_sha256
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
     """Measure a trained model's samples over a grid of eta and S; go on where an earlier run stopped."""
     state = PartialState(cpu=args.device == "cpu")  # under `accelerate launch`, one process of several
     device = choose_device(args.device)
-    unet = load_pretrained(args.model).to(device)
-    if args.compile:
-        unet.compile()
+    unet = load_network(args, device)
     inception = args.features == "inception"
     measure = _inception_measure(args.model, device, args.n) if inception else _measure(args.model, device)
     header = _header(args, measure)
@@ -81,7 +79,7 @@ def _header(args: argparse.Namespace, measure: Measure) -> dict[str, Any]:
 def run_invert(args: argparse.Namespace) -> None:
     """Encode and decode real test images with each S; go on where an earlier run stopped."""
     check_positive(args, "n", "batch_size")
-    unet = load_pretrained(args.model).to(choose_device(args.device))
+    unet = load_network(args, choose_device(args.device))
     images = load_dataset(args.model, "test")[0][: args.n]
     weights = file_sha256(WEIGHTS / f"{args.model}.safetensors")
     header = {"model": args.model, "model_sha256": weights, "dataset": args.model, "split": "test", "n": len(images)}
@@ -120,12 +118,13 @@ def _shuffled_test_set(name: str) -> Tensor:
 
 def run_train_classifier(args: argparse.Namespace) -> None:
     """Train the classifier that evaluate measures with; store it with the statistics of its training set."""
-    check_positive(args, "epochs")
+    check_positive(args, "epochs", "width")
     if args.out.suffix != ".safetensors":
         raise ValueError(f"--out must end in .safetensors, got {args.out}")
     (images, labels), test = _splits(args.dataset)
     with tqdm(total=args.epochs, unit="epoch") as bar:
-        for epoch in train_classifier(images, labels, args.epochs, seed=args.seed):
+        options = {"width": args.width, "flip": args.dataset == "cifar10", "bf16": args.bf16}
+        for epoch in train_classifier(images, labels, args.epochs, seed=args.seed, **options):
             bar.set_postfix(loss=f"{epoch[1]:.4f}")
             bar.update()
     model, loss = epoch

@@ -87,7 +87,7 @@ def save_weights(path: Path, unet: UNet, provenance: dict[str, Any]) -> None:
 
 
 def load_weights(path: Path) -> UNet:
-    """The network stored by :func:`save_weights`, in eval mode on the CPU.
+    """The network stored by :func:`save_weights`, in eval mode on the CPU, in float32 also where the file is in half.
 
     Raises:
         WeightsError: a file that is missing, truncated or altered, or that does not fit its configuration.
@@ -102,9 +102,9 @@ def load_weights(path: Path) -> UNet:
 
 
 def load_pretrained(name: str) -> UNet:
-    """A network that this project trained, in eval mode on the CPU: ``"mnist"``.
+    """A network that this project trained, in eval mode on the CPU: ``"mnist"`` or ``"cifar10"``.
 
-    How it was trained stands in ``ddim_lib/weights/NAME.json``.
+    How it was trained, and of which preset it is, stands in ``ddim_lib/weights/NAME.json``.
 
     Raises:
         ValueError: an unknown name.

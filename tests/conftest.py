@@ -9,6 +9,16 @@ settings.register_profile("ddim", deadline=None, max_examples=25, derandomize=Tr
 settings.load_profile("ddim")
 torch.set_num_threads(1)  # the networks here are so small that threads only cost time
 
+
+def pytest_addoption(parser):
+    parser.addoption("--require-cuda", action="store_true", help="stop at once where there is no CUDA device")
+
+
+def pytest_configure(config):
+    if config.getoption("--require-cuda") and not torch.cuda.is_available():
+        pytest.exit("--require-cuda: this machine has no CUDA device that torch can use; `make test` needs none", 2)
+
+
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 

@@ -79,6 +79,21 @@ def test_it_learns_digits_from_a_thousand_of_them(trained, digits):
     assert accuracy(trained, *digits[1]) > 0.9
 
 
+@pytest.mark.parametrize("options", [{"width": 4}, {"flip": True}, {"bf16": True}])
+def test_width_flips_and_bfloat16_change_the_training(digits, options):
+    images, labels = digits[0]
+    *_, (plain, _) = train_classifier(images[:50], labels[:50], epochs=1, batch_size=25)
+    *_, (other, _) = train_classifier(images[:50], labels[:50], epochs=1, batch_size=25, **options)
+    assert other.width == options.get("width", 32)
+    assert all(weight.dtype == torch.float32 for weight in other.parameters())
+    assert not torch.equal(plain(images[:1]), other(images[:1]))
+
+
+def test_a_width_of_none_is_refused():
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        Classifier(width=0)
+
+
 def test_an_epoch_is_yielded_at_a_time_ready_for_use():
     epochs = train_classifier(*few(), epochs=3, batch_size=16)
     assert [(model.training, 0 < loss < 10) for model, loss in epochs] == [(False, True)] * 3

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -24,7 +25,7 @@ TRAIN = ["train", "mnist-5k", "--batch-size", "4", "--device", "cpu"]
 def small():
     """Train a tiny network, and sample its sheets in two steps instead of fifty."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(commands.PRESETS, "mnist-5k", TINY)
+        patch.setitem(commands.PRESETS, "mnist-5k", replace(commands.PRESETS["mnist-5k"], unet=TINY))
         patch.setattr(commands, "make_tau", lambda T, S, *rest: make_tau(T, 2 if S == 50 else S, *rest))
         yield
 
@@ -149,7 +150,7 @@ def test_resuming_with_another_learning_rate_is_refused(resumable, capsys):
 
 
 def test_resuming_on_another_data_set_is_refused(resumable, capsys, monkeypatch):
-    monkeypatch.setitem(commands.PRESETS, "mnist", TINY)
+    monkeypatch.setitem(commands.PRESETS, "mnist", replace(commands.PRESETS["mnist"], unet=TINY))
     monkeypatch.setattr(commands, "load_pixels", lambda *args: load_pixels("mnist-5k"))
     arguments = ["train", "mnist", *TRAIN[2:], "--out", resumable, "--resume"]
     assert_refused(capsys, arguments, "made with dataset = mnist-5k, this run asks for mnist")

@@ -7,13 +7,13 @@ import sys
 
 # One process imports the library and forks the training processes, since every import costs seconds.
 SCRIPT = """
-import functools, json, os, random, signal, sys, time
+import dataclasses, functools, json, os, random, signal, sys, time
 from pathlib import Path
 import torch, torch._dynamo, torch.distributed.fsdp  # what training would import
 from ddim_lib import UNetConfig, __main__, commands
 
 config = UNetConfig(patch=1, channels=(4, 4, 8), attention=(False, False, True), groups=4, dropout=0.1)
-commands.PRESETS["mnist-5k"] = config
+commands.PRESETS["mnist-5k"] = dataclasses.replace(commands.PRESETS["mnist-5k"], unet=config)
 commands.make_tau = lambda T, S: torch.tensor([0, T])  # one evaluation a sheet
 commands.load_pixels = functools.cache(commands.load_pixels)
 commands.load_pixels("mnist-5k", "train")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -20,8 +21,9 @@ TINY = {"patch": 1, "channels": (4, 4, 8), "attention": (False, False, True), "g
 OPTIONS = ["train", "mnist-5k", "--device", "cpu", "--batch-size", "8", "--focus", "0.5", "--lr", "0.3"]
 SCRIPT = f"""
 import importlib, sys
+from dataclasses import replace
 from ddim_lib import UNetConfig, __main__, commands
-commands.PRESETS["mnist-5k"] = UNetConfig(**{TINY})
+commands.PRESETS["mnist-5k"] = replace(commands.PRESETS["mnist-5k"], unet=UNetConfig(**{TINY}))
 commands.make_tau = lambda T, S: torch.tensor([0, T])  # one evaluation a sheet
 importlib.import_module("ddim_lib.train").HISTORY_EVERY = 1  # the whole loss curve
 """
@@ -38,7 +40,8 @@ def torchrun(folder, *options):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(commands.PRESETS, "mnist-5k", UNetConfig(**TINY))
+    preset = replace(commands.PRESETS["mnist-5k"], unet=UNetConfig(**TINY))
+    monkeypatch.setitem(commands.PRESETS, "mnist-5k", preset)
     monkeypatch.setattr(commands, "make_tau", lambda T, S: torch.tensor([0, T]))
     monkeypatch.setattr(sys.modules["ddim_lib.train"], "HISTORY_EVERY", 1)
 
