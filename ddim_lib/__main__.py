@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import commands, diffusers_models, measuring
 from .grids import GRIDS
-from .inversion import PAPER_STEPS
+from .paper import TABLE_2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +71,7 @@ def _add_sample(sub: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", help="a pretrained model, on the data set of the same name: mnist or cifar10")
+    sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
     sub.add_argument("--grid", choices=GRIDS, default="paper", help="Table 1; conventions for tau; or solvers")
     sub.add_argument("--steps", type=int, nargs="+", metavar="S", help="other S; for solvers, evaluations")
     sub.add_argument("--n", type=int, required=True, help="number of images a cell, a multiple of 50")
@@ -89,7 +90,8 @@ def _add_invert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "model", help="a pretrained model, on the test images of the data set of the same name: mnist or cifar10"
     )
-    sub.add_argument("--steps", type=int, nargs="+", default=list(PAPER_STEPS), metavar="S")
+    sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
+    sub.add_argument("--steps", type=int, nargs="+", default=list(TABLE_2), metavar="S")
     sub.add_argument("--n", type=int, required=True, help="number of images")
     sub.add_argument("--batch-size", type=int, default=100)
     sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")

@@ -133,10 +133,23 @@ def _provenance(state: TrainState, config: TrainConfig, args: argparse.Namespace
         "final_loss": state.history[-1][1] if state.history else state.loss.item(),
         "history": state.history,
         "seconds": round(state.seconds),
+        "peak_mib": peak_mib(state.loss.device),
         "device": torch.cuda.get_device_name() if state.loss.device.type == "cuda" else threads,
         "processes": PartialState().num_processes,
         "versions": versions(),
     }
+
+
+def peak_mib(device: torch.device) -> int | None:
+    """MiB that this process has held at most: on a GPU its tensors, else everything; None on Windows."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    if platform.system() == "Windows":
+        return None
+    import resource  # which Windows lacks
+
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+    return held >> (20 if platform.system() == "Darwin" else 10)
 
 
 def versions() -> dict[str, str]:
@@ -185,8 +198,7 @@ def run_bench(args: argparse.Namespace) -> None:
 
 def load_network(args: argparse.Namespace, device: torch.device) -> UNet:
     """The network that the arguments name, on the device, compiled if they say so."""
-    weights = getattr(args, "weights", None)
-    unet = (load_weights(weights) if weights else load_pretrained(args.model)).to(device)
+    unet = (load_weights(args.weights) if args.weights else load_pretrained(args.model)).to(device)
     if args.compile:
         unet.compile()
     return unet

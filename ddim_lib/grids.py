@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .paper import STEPS
 from .samplers import ddim_sample
 from .schedules import Schedule, make_tau
 from .solvers import adams_bashforth_sample, exponential_sample, heun_sample
@@ -63,7 +64,7 @@ class Cell:
         return ddim_sample(model, schedule, xT, tau, self.eta, variance=self.variance, generator=generators)
 
 
-def paper_grid(steps: Sequence[int] = (10, 20, 50, 100, 1000)) -> list[Cell]:
+def paper_grid(steps: Sequence[int] = STEPS) -> list[Cell]:
     """The grid of the paper's Table 1 (with uniform tau): cheap cells first."""
     return [Cell(eta, S, variance) for S in _numbers(steps) for eta, variance in ROWS]
 

@@ -16,7 +16,6 @@ from .schedules import Schedule, make_tau
 from .unet import EpsModel, UNet
 from .walks import counting, last_state
 
-PAPER_STEPS = (10, 20, 50, 100, 200, 500, 1000)  # of its Table 2
 FIELDS = {"S", "n", "mse", "mse_error"}  # what a finished cell must hold
 
 

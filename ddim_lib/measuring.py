@@ -67,7 +67,7 @@ def _header(args: argparse.Namespace, measure: Measure) -> dict[str, Any]:
         features = {"classifier_sha256": file_sha256(classifier_path(args.model))}
     return {
         "model": args.model,
-        "model_sha256": file_sha256(WEIGHTS / f"{args.model}.safetensors"),
+        "model_sha256": _model_sha256(args),
         **features,
         "dataset": args.model,
         "n": args.n,
@@ -76,13 +76,22 @@ def _header(args: argparse.Namespace, measure: Measure) -> dict[str, Any]:
     }
 
 
+def _model_sha256(args: argparse.Namespace) -> str:
+    return file_sha256(args.weights or WEIGHTS / f"{args.model}.safetensors")
+
+
 def run_invert(args: argparse.Namespace) -> None:
     """Encode and decode real test images with each S; go on where an earlier run stopped."""
     check_positive(args, "n", "batch_size")
     unet = load_network(args, choose_device(args.device))
     images = load_dataset(args.model, "test")[0][: args.n]
-    weights = file_sha256(WEIGHTS / f"{args.model}.safetensors")
-    header = {"model": args.model, "model_sha256": weights, "dataset": args.model, "split": "test", "n": len(images)}
+    header = {
+        "model": args.model,
+        "model_sha256": _model_sha256(args),
+        "dataset": args.model,
+        "split": "test",
+        "n": len(images),
+    }
     about = {"command": args.command, "versions": versions()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(unit="eval", unit_scale=True) as bar:

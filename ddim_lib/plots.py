@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.image
@@ -11,6 +13,15 @@ import torch
 from cycler import cycler
 from matplotlib.axes import Axes
 from torch import Tensor
+
+WAYS = {
+    "eta=0": ("o-", "η = 0"),
+    "eta=0.2": ("s--", "η = 0.2"),
+    "eta=0.5": ("D-.", "η = 0.5"),
+    "eta=1": ("^:", "η = 1"),
+    "sigma_hat": ("v-", "σ̂"),
+}
+"""The ways to sample of the paper's Table 1: marker and line, and what a legend says."""
 
 
 def tile(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
@@ -66,3 +77,32 @@ def use_style() -> None:
             "legend.frameon": False,
         }
     )
+
+
+def plot_cells(ax: Axes, row: dict[float, dict[str, Any]], **look: Any) -> None:
+    """Frechet distances of measured cells with bars of one standard error, over the keys of ``row``."""
+    heights, errors = ([cell[key] for cell in row.values()] for key in ("frechet", "frechet_error"))
+    ax.errorbar(list(row), heights, errors, capsize=3, ms=5, **look)
+
+
+def plot_grid(ax: Axes, result: dict[str, Any]) -> None:
+    """The paper's grid of a result file over S, a line for each way to sample; moved sideways for legibility."""
+    for k, (way, (form, label)) in enumerate(WAYS.items()):
+        row = {cell["S"]: cell for key, cell in result["cells"].items() if key.split()[0] == way}
+        plot_cells(ax, {S * 1.04 ** (k - 2): row[S] for S in sorted(row)}, fmt=form, label=label)
+    mark_floor(ax, result["floor"])
+
+
+def mark_floor(ax: Axes, floor: dict[str, Any]) -> None:
+    """A line, and a band of one standard error, where real images score."""
+    height, error = floor["frechet"], floor["frechet_error"]
+    ax.axhline(height, color="0.3", ls="--", label="floor")
+    ax.axhspan(height - error, height + error, color="0.3", alpha=0.15, lw=0)
+
+
+def log_axes(ax: Axes, xticks: Sequence[float], yticks: Sequence[float]) -> None:
+    """Logarithmic axes with these ticks alone, in plain numbers."""
+    ax.set(xscale="log", yscale="log")
+    ax.set_xticks(xticks, [f"{tick:g}" for tick in xticks])
+    ax.set_yticks(yticks, [f"{tick:g}" for tick in yticks])
+    ax.minorticks_off()

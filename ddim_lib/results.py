@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ def load_cells(path: Path, header: dict[str, Any], fields: set[str]) -> dict[str
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Write a result file, whole or not at all."""
     write_atomic({path: (json.dumps(result, indent=1) + "\n").encode()})
+
+
+def margin(worse: dict[str, Any], better: dict[str, Any], of: str = "frechet") -> float:
+    """How far one measured cell lies above another, in standard errors of the difference, taken as independent."""
+    return (worse[of] - better[of]) / math.hypot(worse[f"{of}_error"], better[f"{of}_error"])
 
 
 def hardware(model: UNet) -> str:

@@ -58,6 +58,13 @@ def test_training_leaves_a_checkpoint_weights_and_a_sheet(trained):
     assert names(trained) == [*wanted, "samples-00000004.png"]
 
 
+def test_the_weights_say_which_preset_they_are_of_and_what_the_run_took(trained):
+    info = json.loads((trained / "ema.json").read_text())
+    assert (info["preset"], info["dataset"], info["processes"]) == ("mnist-5k", "mnist-5k", 1)
+    assert 10 < info["peak_mib"] < 2**20
+    assert info["seconds"] >= 0
+
+
 def test_training_writes_a_sheet_of_a_hundred_digits(trained):
     sheet = matplotlib.image.imread(trained / "samples-00000004.png")
     assert sheet.shape[:2] == (2 * (10 * 30 + 2), 2 * (10 * 30 + 2))

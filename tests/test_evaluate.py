@@ -16,6 +16,7 @@ from ddim_lib.classifier import Classifier, extract_features
 from ddim_lib.evaluate import Measure, cell_features, evaluate_grid, pending, sample_cell, table
 from ddim_lib.grids import SOLVERS, Cell, paper_grid
 from ddim_lib.metrics import fit_gaussian, frechet_distance, frechet_standard_error, kernel_distance
+from ddim_lib.results import margin
 from ddim_lib.weights import save_weights
 
 TINY = UNetConfig(patch=2, channels=(4, 8), attention=(False, False), groups=4)
@@ -480,3 +481,8 @@ def test_sampling_costs_little_beside_the_bare_network():
     network, sampled = (statistics.median(seconds[1:]) for seconds in found.values())
     print(f"bare network {network:.3f} s, sample_cell {sampled:.3f} s ({100 * (sampled / network - 1):+.1f} %)")
     assert sampled < 2 * network
+
+
+def test_a_margin_is_the_difference_in_units_of_its_standard_error():
+    one, other = ({"kernel": value, "kernel_error": error} for value, error in ((9.0, 3.0), (4.0, 4.0)))
+    assert margin(one, other, of="kernel") == -margin(other, one, of="kernel") == 1.0

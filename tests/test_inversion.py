@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ddim_lib import UNet, make_tau
-from ddim_lib.inversion import FIELDS, PAPER_STEPS, inversion_table, reconstruction_error, summary
+from ddim_lib.inversion import FIELDS, inversion_table, reconstruction_error, summary
 from ddim_lib.oracle import GaussianMixture, PointSet
+from ddim_lib.paper import TABLE_2
 from ddim_lib.results import load_cells
 
 
@@ -163,4 +164,4 @@ def test_a_table_that_cannot_be_made_is_refused_before_anything_is_measured(
 
 
 def test_the_papers_grid_is_possible_for_a_thousand_steps():
-    assert [len(make_tau(1000, S)) - 1 for S in PAPER_STEPS] == [10, 20, 50, 100, 200, 500, 1000]
+    assert [len(make_tau(1000, S)) - 1 for S in TABLE_2] == [10, 20, 50, 100, 200, 500, 1000]

@@ -68,6 +68,16 @@ def test_evaluating_writes_the_file_and_prints_the_table(measured, tmp_path, cap
     assert "1.50k/1.50k" in said.err  # 100 images, five rows, 1 + 2 steps
 
 
+def test_other_weights_are_measured_and_named(measured, tmp_path):
+    weights, out = tmp_path / "other.safetensors", tmp_path / "steps.json"
+    torch.manual_seed(1)
+    save_weights(weights, UNet(TINY), {})
+    assert cli.main([*GRID, "--weights", str(weights), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["model_sha256"]
+    assert found == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert found != hashlib.sha256((measured / "mnist.safetensors").read_bytes()).hexdigest()
+
+
 def test_evaluating_again_does_only_what_is_missing(measured, tmp_path, capsys):
     out = tmp_path / "steps.json"
     short = [*GRID[:-4], "1", "--batch-size", "50", "--out", str(out)]  # without the column of S = 2

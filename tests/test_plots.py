@@ -5,7 +5,13 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from ddim_lib import plots
 from ddim_lib.plots import save_grid, show_images, tile, use_style
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
 
 
 def test_tiles_lie_row_by_row_between_white_lines():
@@ -75,3 +81,33 @@ def test_the_style_is_one_that_matplotlib_knows():
         use_style()
         colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
     assert len(set(colours)) == len(colours) >= 6
+
+
+def grid_cells():
+    ways = [*plots.WAYS]
+    rows = {f"{way} S={S} uniform": (way, S) for way in ways for S in (50, 10)}
+    cell = {key: {"S": S, "frechet": S + ways.index(way), "frechet_error": 1.0} for key, (way, S) in rows.items()}
+    return {"cells": cell, "floor": {"frechet": 2.0, "frechet_error": 0.5}}
+
+
+def test_a_grid_is_drawn_with_a_line_of_rising_steps_for_each_way(ax):
+    plots.plot_grid(ax, grid_cells())
+    for k, (line, *_) in enumerate(ax.containers):
+        steps, heights = line.get_data()
+        assert [round(S / 1.04 ** (k - 2)) for S in steps] == [10, 50]
+        assert list(heights) == [10 + k, 50 + k]
+    assert ax.get_legend_handles_labels()[1] == ["floor", *(label for _, label in plots.WAYS.values())]
+
+
+def test_the_floor_is_a_line_and_a_band_of_one_standard_error(ax):
+    plots.mark_floor(ax, {"frechet": 2.0, "frechet_error": 0.5})
+    assert list(ax.lines[0].get_ydata()) == [2.0, 2.0]
+    (band,) = ax.patches
+    assert (band.get_y(), band.get_height()) == (1.5, 1.0)
+
+
+def test_logarithmic_axes_have_the_ticks_they_are_given(ax):
+    plots.log_axes(ax, [10, 1000], [0.5, 20])
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "1000"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.5", "20"]
