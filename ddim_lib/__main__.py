@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import commands, diffusers_models, measuring
+from . import commands, diffusers_models, measuring, memorization
 from .grids import GRIDS
 from .paper import TABLE_2
 
@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
         "sample": ("sample images from a trained model", _add_sample),
         "evaluate": ("measure samples over a grid of eta and S; may be stopped and called again", _add_evaluate),
         "invert": ("encode and decode test images with S steps; may be stopped and called again", _add_invert),
+        "neighbors": ("find the training images that samples are nearest to", _add_neighbors),
         "train-classifier": ("train the classifier that evaluate measures with", _add_train_classifier),
         "export-diffusers": ("write a trained model as a folder that diffusers opens", _add_export_diffusers),
         "download": ("fetch a data set into $DDIM_DATA or the user's cache", _add_download),
@@ -98,6 +99,22 @@ def _add_invert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
     sub.set_defaults(run=measuring.run_invert)
+
+
+def _add_neighbors(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", help="a pretrained model, on the data set of the same name: mnist or cifar10")
+    sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
+    sub.add_argument("--n", type=int, default=1000, help="number of samples, and of test images, a multiple of 50")
+    sub.add_argument("--show", type=int, default=8, metavar="ROWS", help="how many of the worst samples a sheet shows")
+    sub.add_argument("--k", type=int, default=3, help="how many neighbors a sheet shows of each, at most 50")
+    sub.add_argument("--steps", type=int, default=50, help="S, network evaluations an image")
+    sub.add_argument("--batch-size", type=int, default=250, help="a multiple of 50; does not change the samples")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--bf16", action="store_true", help="the network's matrix products in bfloat16")
+    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
+    sub.add_argument("--out", type=Path, required=True, help="the result file, .json; the sheets are written beside it")
+    sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
+    sub.set_defaults(run=memorization.run_neighbors)
 
 
 def _add_train_classifier(sub: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from .schedules import Schedule, make_tau
 from .stopping import agreed_signal, stop_signals
 from .train import TrainConfig, TrainState, check_finite, start, train
 from .unet import UNet
-from .weights import load_pretrained, load_weights, save_weights
+from .weights import WEIGHTS, file_sha256, load_pretrained, load_weights, save_weights
 
 SETTINGS = ("steps", "batch_size", "accumulate", "lr", "focus", "ema", "seed")  # the options that change a preset
 
@@ -202,6 +202,11 @@ def load_network(args: argparse.Namespace, device: torch.device) -> UNet:
     if args.compile:
         unet.compile()
     return unet
+
+
+def model_sha256(args: argparse.Namespace) -> str:
+    """The hash of the file that :func:`load_network` reads."""
+    return file_sha256(args.weights or WEIGHTS / f"{args.model}.safetensors")
 
 
 def check_positive(args: argparse.Namespace, *names: str) -> None:

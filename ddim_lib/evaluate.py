@@ -150,7 +150,7 @@ def evaluate_grid(
         ValueError: before anything is sampled: an empty grid, n or a number of steps out of range, a batch size that is
             no multiple of 50, or a file that is damaged or made by another model, seed or n.
     """
-    todo = pending(model, measure, cells, path, header, batch_size)
+    todo, state = pending(model, measure, cells, path, header, batch_size), load_accelerate().PartialState()
     finished = load_cells(path, header, FIELDS)
     result = header | about | {"cells": finished}
     sampling = {"seed": header["seed"], "batch_size": batch_size, "bf16": header["bf16"]}
@@ -160,9 +160,10 @@ def evaluate_grid(
         began = time.perf_counter()
         features = cell_features(model, measure.classifier, cell, header["n"], **sampling, tell=tell)
         seconds = round(time.perf_counter() - began, 1)
-        cost = {"seconds": seconds, "evaluations": cell.evaluations, "hardware": hardware(model)}
+        cost = {"seconds": seconds, "processes": state.num_processes, "hardware": hardware(model)}
+        cost["evaluations"] = cell.evaluations
         finished[cell.key] = asdict(cell) | measure.of(features) | cost
-        if load_accelerate().PartialState().is_main_process:
+        if state.is_main_process:
             write_result(path, result)
     return result
 

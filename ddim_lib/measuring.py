@@ -19,14 +19,14 @@ from .classifier import (
     save_classifier,
     train_classifier,
 )
-from .commands import check_positive, choose_device, load_network, versions
+from .commands import check_positive, choose_device, load_network, model_sha256, versions
 from .datasets import dataset_sha256, load_dataset
 from .evaluate import STREAM, Measure, evaluate_grid, pending, table
 from .grids import GRIDS
 from .inception import FEATURES, Inception
 from .inversion import inversion_table
 from .metrics import FeatureStatistics, fit_gaussian
-from .weights import WEIGHTS, file_sha256
+from .weights import file_sha256
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
@@ -67,17 +67,13 @@ def _header(args: argparse.Namespace, measure: Measure) -> dict[str, Any]:
         features = {"classifier_sha256": file_sha256(classifier_path(args.model))}
     return {
         "model": args.model,
-        "model_sha256": _model_sha256(args),
+        "model_sha256": model_sha256(args),
         **features,
         "dataset": args.model,
         "n": args.n,
         "seed": args.seed,
         "bf16": args.bf16,
     }
-
-
-def _model_sha256(args: argparse.Namespace) -> str:
-    return file_sha256(args.weights or WEIGHTS / f"{args.model}.safetensors")
 
 
 def run_invert(args: argparse.Namespace) -> None:
@@ -87,7 +83,7 @@ def run_invert(args: argparse.Namespace) -> None:
     images = load_dataset(args.model, "test")[0][: args.n]
     header = {
         "model": args.model,
-        "model_sha256": _model_sha256(args),
+        "model_sha256": model_sha256(args),
         "dataset": args.model,
         "split": "test",
         "n": len(images),
@@ -104,13 +100,13 @@ def run_invert(args: argparse.Namespace) -> None:
 
 def _measure(name: str, device: torch.device) -> Measure:
     classifier = load_classifier(name).to(device)
-    return Measure(classifier, load_reference(name), extract_features(classifier, _shuffled_test_set(name)))
+    return Measure(classifier, load_reference(name), extract_features(classifier, shuffled_test_set(name)))
 
 
 def _inception_measure(name: str, device: torch.device, n: int) -> Measure:
     """The measure of FID, its reference computed from the training set; refuses n before it computes anything."""
     network = Inception().to(device)
-    test, (train, _) = _shuffled_test_set(name), load_dataset(name, "train")
+    test, (train, _) = shuffled_test_set(name), load_dataset(name, "train")
     sizes = FeatureStatistics(torch.zeros(FEATURES), torch.zeros(0), 0)
     Measure(network, sizes, test).check(n)  # which asks for no more than these sizes
     batches, quiet = [*train.split(STREAM), *test.split(STREAM)], not PartialState().is_main_process
@@ -119,8 +115,11 @@ def _inception_measure(name: str, device: torch.device, n: int) -> Measure:
     return Measure(network, fit_gaussian(features[: len(train)]), features[len(train) :])
 
 
-def _shuffled_test_set(name: str) -> Tensor:
-    """Shuffled, since the first half of MNIST's test set was written by other people than the second."""
+def shuffled_test_set(name: str) -> Tensor:
+    """A data set's test images (N, C, H, W), always in the same random order.
+
+    The first half of MNIST's test set was written by other people than the second.
+    """
     images, _ = load_dataset(name, "test")
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
 

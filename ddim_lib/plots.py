@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,16 @@ def tile(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
 
 def save_grid(path: Path, images: Tensor, columns: int = 10, scale: int = 2) -> None:
     """Write images as one PNG sheet, each pixel ``scale`` times enlarged."""
-    sheet = tile(images, columns).repeat(scale, axis=0).repeat(scale, axis=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    matplotlib.image.imsave(path, sheet, format="png")
+    path.write_bytes(sheet_png(images, columns, scale))
+
+
+def sheet_png(images: Tensor, columns: int = 10, scale: int = 2) -> bytes:
+    """What :func:`save_grid` writes."""
+    file = io.BytesIO()
+    sheet = tile(images, columns).repeat(scale, axis=0).repeat(scale, axis=1)
+    matplotlib.image.imsave(file, sheet, format="png")
+    return file.getvalue()
 
 
 def show_images(ax: Axes, images: Tensor, columns: int) -> None:

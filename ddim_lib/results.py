@@ -41,9 +41,9 @@ def load_cells(path: Path, header: dict[str, Any], fields: set[str]) -> dict[str
     return cells
 
 
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write a result file, whole or not at all."""
-    write_atomic({path: (json.dumps(result, indent=1) + "\n").encode()})
+def write_result(path: Path, result: dict[str, Any], beside: dict[Path, bytes] | None = None) -> None:
+    """Write a result file, and the files ``beside`` it, whole or not at all."""
+    write_atomic({path: (json.dumps(result, indent=1) + "\n").encode()} | (beside or {}))
 
 
 def margin(worse: dict[str, Any], better: dict[str, Any], of: str = "frechet") -> float:

@@ -1,8 +1,10 @@
 """The book as files: what every notebook and page must have before it is built."""
 
 import importlib.util
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -169,3 +171,11 @@ def test_ci_runs_the_command_of_the_readme():
     assert "- run: make diffusers\n      - run: bash .ci/run\n" in (ROOT / ".github/workflows/ci.yml").read_text()
     assert "make test" in (ROOT / "README.md").read_text()
     assert Path(ROOT / "Makefile").read_text().count("\ntest:") == 1
+
+
+def test_the_tests_for_a_gpu_stop_where_there_is_none():
+    command = [sys.executable, "-m", "pytest", "--require-cuda", "--collect-only", "tests/test_presets.py"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no CUDA device that torch can use" in done.stdout + done.stderr

@@ -18,7 +18,7 @@ from ddim_lib.classifier import (
     shifted,
     train_classifier,
 )
-from ddim_lib.datasets import MNIST_SHA256
+from ddim_lib.datasets import dataset_sha256
 from ddim_lib.metrics import fit_gaussian
 from ddim_lib.weights import WEIGHTS, load_tensors, save_tensors, save_weights
 
@@ -310,12 +310,13 @@ def test_a_classifier_without_statistics_can_classify_but_gives_no_reference(sto
 
 
 @needs_classifier
-def test_the_committed_classifier_says_how_it_was_trained_and_how_good_it_is():
-    info = json.loads(classifier_path("mnist").with_suffix(".json").read_text())
-    assert info["command"].startswith("python -m ddim_lib train-classifier mnist ")
-    assert info["dataset_sha256"] == MNIST_SHA256["train-images-idx3-ubyte.gz"]
-    assert info["test_accuracy"] >= 0.99
-    assert info["reference_n"] == 60_000
+@pytest.mark.parametrize(("name", "accuracy", "n"), [("mnist", 0.99, 60_000), ("cifar10", 0.8, 50_000)])
+def test_a_committed_classifier_says_how_it_was_trained_and_how_good_it_is(name, accuracy, n):
+    info = json.loads(classifier_path(name).with_suffix(".json").read_text())
+    assert info["command"].startswith(f"python -m ddim_lib train-classifier {name} ")
+    assert info["dataset_sha256"] == dataset_sha256(name)
+    assert info["test_accuracy"] >= accuracy
+    assert info["reference_n"] == load_reference(name).n == n
     assert {"epochs", "seed", "versions"} <= info.keys()
 
 
@@ -336,10 +337,10 @@ def test_the_committed_reference_is_that_of_digits(mnist_5k):
 
 
 @needs_classifier
-def test_the_committed_classifier_is_as_accurate_as_it_says_on_the_real_test_set():
-    if not (os.environ.get("DDIM_DATA") and os.path.isdir(os.path.join(os.environ["DDIM_DATA"], "mnist"))):
-        pytest.skip("$DDIM_DATA holds no mnist")
-    found = accuracy(load_classifier("mnist"), *load_dataset("mnist", "test"))
-    claimed = json.loads(classifier_path("mnist").with_suffix(".json").read_text())["test_accuracy"]
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "mnist"), ("cifar10", "cifar-10-batches-bin")])
+def test_a_committed_classifier_is_as_accurate_as_it_says_on_the_real_test_set(name, folder):
+    if not (os.environ.get("DDIM_DATA") and os.path.isdir(os.path.join(os.environ["DDIM_DATA"], folder))):
+        pytest.skip(f"$DDIM_DATA holds no {name}")
+    found = accuracy(load_classifier(name), *load_dataset(name, "test"))
+    claimed = json.loads(classifier_path(name).with_suffix(".json").read_text())["test_accuracy"]
     assert found == pytest.approx(claimed, abs=3e-4)  # rounding may turn an image or two
-    assert found >= 0.99

@@ -232,6 +232,7 @@ def test_a_cell_says_what_it_is_what_it_measured_and_what_it_cost(evaluate, unet
         "kernel": pytest.approx(kernel_distance(features, measure.real[:100])[0]),
         "kernel_error": pytest.approx(kernel_distance(features, measure.real[:100])[1]),
         "evaluations": 2,
+        "processes": 1,
     }
 
 

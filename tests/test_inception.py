@@ -11,7 +11,7 @@ from conftest import assert_refused
 from torch import nn
 
 import ddim_lib.__main__ as cli
-from ddim_lib import UNet, UNetConfig, classifier, load_dataset, measuring
+from ddim_lib import UNet, UNetConfig, classifier, commands, load_dataset, measuring
 from ddim_lib import weights as weights_module
 from ddim_lib.classifier import Classifier, extract_features, save_classifier
 from ddim_lib.evaluate import Measure
@@ -63,7 +63,7 @@ def small(package, monkeypatch, tmp_path):
     (folder / "classifiers").mkdir(parents=True)
     torch.manual_seed(0)
     save_weights(folder / "mnist.safetensors", UNet(TINY), {})
-    for module in (weights_module, classifier, measuring):
+    for module in (weights_module, classifier, commands):
         monkeypatch.setattr(module, "WEIGHTS", folder)
     return {split: images[part] for split, part in parts.items()}
 
@@ -72,7 +72,7 @@ def small(package, monkeypatch, tmp_path):
 def with_classifier(small):
     model = Classifier().eval()
     statistics = fit_gaussian(extract_features(model, small["train"]))
-    save_classifier(measuring.WEIGHTS / "classifiers" / "mnist.safetensors", model, statistics, {})
+    save_classifier(commands.WEIGHTS / "classifiers" / "mnist.safetensors", model, statistics, {})
 
 
 # What is needed

@@ -8,7 +8,7 @@ import torch
 from conftest import assert_refused
 
 import ddim_lib.__main__ as cli
-from ddim_lib import UNet, UNetConfig, classifier, measuring
+from ddim_lib import UNet, UNetConfig, classifier, commands, measuring
 from ddim_lib import weights as weights_module
 from ddim_lib.classifier import Classifier, accuracy, extract_features, load_classifier, load_reference, save_classifier
 from ddim_lib.datasets import MNIST_5K_SHA256
@@ -39,7 +39,7 @@ def measured(tmp_path, monkeypatch, mnist_5k):
     save_classifier(
         folder / "classifiers" / "mnist.safetensors", model, fit_gaussian(extract_features(model, images[:200])), {}
     )
-    for module in (weights_module, classifier, measuring):
+    for module in (weights_module, classifier, commands):
         monkeypatch.setattr(module, "WEIGHTS", folder)
     monkeypatch.setattr(measuring, "load_dataset", lambda name, split: (images[200:], mnist_5k[1][::10][200:]))
     return folder

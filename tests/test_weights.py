@@ -11,11 +11,12 @@ from conftest import perturbed
 
 from ddim_lib import Schedule, UNet, WeightsError, ddim_sample, load_pretrained, make_tau, noise_prediction_loss
 from ddim_lib import weights as weights_module
-from ddim_lib.datasets import MNIST_SHA256
+from ddim_lib.datasets import dataset_sha256
+from ddim_lib.presets import PRESETS
 from ddim_lib.variant import Variant
 from ddim_lib.weights import WEIGHTS, load_tensors, load_weights, save_tensors, save_weights
 
-needs_mnist = pytest.mark.skipif(
+needs_weights = pytest.mark.skipif(
     not (WEIGHTS / "mnist.safetensors").exists(), reason="ddim_lib/weights/mnist.safetensors is not there"
 )
 
@@ -236,27 +237,40 @@ def test_an_unknown_pretrained_model_is_refused_by_name():
         load_pretrained("mnits")
 
 
-@needs_mnist
-def test_the_pretrained_network_says_how_it_was_trained():
-    info = json.loads((WEIGHTS / "mnist.json").read_text())
-    assert info["command"].startswith("python -m ddim_lib train mnist ")
-    assert info["dataset_sha256"] == MNIST_SHA256["train-images-idx3-ubyte.gz"]
+@needs_weights
+@pytest.mark.parametrize(("name", "preset"), [("mnist", "mnist"), ("cifar10", "cifar10-small")])
+def test_a_pretrained_network_says_how_it_was_trained(name, preset):
+    info = json.loads((WEIGHTS / f"{name}.json").read_text())
+    assert info["command"].startswith(f"python -m ddim_lib train {preset} ")
+    assert (info["dataset"], info["dataset_sha256"]) == (name, dataset_sha256(name))
+    assert load_pretrained(name).config == PRESETS[preset].unet
     assert info["steps"] == info["train"]["steps"] > 0
     assert info["seed"] == info["train"]["seed"]
     assert 0 < info["final_loss"] < 0.05
 
 
-@needs_mnist
+@needs_weights
 def test_the_pretrained_network_predicts_the_noise_in_digits(linear, mnist_5k):
     unet, generator = load_pretrained("mnist"), torch.Generator().manual_seed(0)
     images = mnist_5k[0][torch.randperm(5000, generator=generator)[:256]]
     assert noise_prediction_loss(unet, linear, images, generator) < 0.05
 
 
-@needs_mnist
+@needs_weights
 def test_the_pretrained_network_draws_black_and_white_images_as_dark_as_mnist():
     unet = load_pretrained("mnist")
     xT = torch.randn(16, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     *_, last = ddim_sample(unet, Schedule.linear(unet.config.T), xT, make_tau(unet.config.T, 20))
     assert last.xt.mean().item() == pytest.approx(-0.74, abs=0.1)  # MNIST: 2 * 0.1307 - 1
     assert ((last.xt < -0.9) | (last.xt > 0)).double().mean() > 0.75
+
+
+@needs_weights
+def test_the_pretrained_network_draws_images_as_bright_and_as_smooth_as_photographs():
+    unet = load_pretrained("cifar10")
+    xT = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    *_, last = ddim_sample(unet, Schedule.linear(unet.config.T), xT, make_tau(unet.config.T, 20))
+    color = last.xt.mean((0, 2, 3)) / 2 + 0.5
+    torch.testing.assert_close(color, torch.tensor([0.4914, 0.4822, 0.4465]), rtol=0, atol=0.1)  # of the training set
+    sides = torch.stack([last.xt[..., 1:].flatten(), last.xt[..., :-1].flatten()])
+    assert torch.corrcoef(sides)[0, 1] > 0.85
