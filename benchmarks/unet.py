@@ -43,10 +43,9 @@ def difference(networks: dict[str, nn.Module], x: Tensor) -> float:
 
 def compare(args: argparse.Namespace, key: str) -> dict[str, Any]:
     """All figures of one configuration."""
-    memory = {name: memory_of(name, key) for name in NAMES}
     x, networks = images(args, key), {name: build(name, key, args.device) for name in NAMES}
     cell = {"batch_size": len(x), "parameters": sum(p.numel() for p in networks[BOOK].parameters())}
-    cell |= {"memory_bytes": memory, "largest_difference": difference(networks, x)}
+    cell["largest_difference"] = difference(networks, x)
     counts = {task: flops(task(networks[BOOK], x, args.bf16)) for task in (training, sampling)}
     sizes = (512, 1024, 2048) if args.device == "cpu" else (2048, 4096, 8192)
     runs = products(sizes, torch.bfloat16 if args.bf16 else torch.float32, args.device)
@@ -73,7 +72,10 @@ def figures(seconds: dict[str, list[float]], task: str, cell: dict[str, Any], co
 
 
 def memory_of(name: str, key: str) -> int:
-    """Peak memory of two training steps, in a process of its own."""
+    """Peak memory of two training steps, in a process of its own.
+
+    To be called before this process takes memory: Linux counts the parent's peak as the child's, too.
+    """
     command = [sys.executable, *sys.argv, "--configs", key, "--memory-of", name]
     return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
 
@@ -115,17 +117,18 @@ def main() -> None:
     if args.memory_of:
         print_memory(args, *args.configs)
         return
+    memory = {key: {name: memory_of(name, key) for name in NAMES} for key in args.configs}
     result: dict[str, Any] = {"command": shlex.join(["python", *sys.argv])}
     result |= {"versions": versions() | {"diffusers": diffusers.__version__}, "repeats": args.repeats}
     result |= {"hardware": hardware(build(BOOK, "tiny", args.device)), "cells": {}}
     for key in args.configs:
-        cell = result["cells"][key] = compare(args, key)
+        cell = result["cells"][key] = {"memory_bytes": memory[key]} | compare(args, key)
         for task, name in itertools.product(("training", "sampling"), NAMES):
             found = cell[task][name]
             speed, share, over = found["images_per_second"], found["share_of_peak"], found["over_book"]
             spread = f"{over['median']:.2f} ({over['lower']:.2f} to {over['upper']:.2f})"
             print(f"{key} {task} {name}: {speed:.4g} images/s, {share:.0%} of peak, time over the book's {spread}")
-        print(f"{key} memory:", {name: f"{count / 2**20:.0f} MiB" for name, count in cell["memory_bytes"].items()})
+        print(f"{key} memory:", {name: f"{count / 2**20:.0f} MiB" for name, count in memory[key].items()})
         write_result(args.out, result)
 
 
