@@ -25,7 +25,7 @@ notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the c
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 120 -W default -p no:cacheprovider chapters
 
-# NVIDIA's drivers round the factors of float32 products to 10 bits (TF32) unless they are told not to.
+# PyTorch lets NVIDIA's libraries round the factors of float32 convolutions to 10 bits (TF32), unless they are told not to.
 test-gpu: export NVIDIA_TF32_OVERRIDE := 0
 test-gpu: $(STAMP)  ## the tests and the chapters on a CUDA GPU; fails where there is none
 	$(BIN)/python -m pytest -n $(WORKERS) --require-cuda tests

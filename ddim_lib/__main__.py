@@ -55,9 +55,16 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=commands.run_train)
 
 
-def _add_sample(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", help="a pretrained model: mnist or cifar10")
+def _add_network(sub: argparse.ArgumentParser) -> None:
+    """What all commands that run a trained network have in common."""
+    sub.add_argument("model", help="a pretrained model, named as its data set: mnist or cifar10")
     sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
+    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
+    sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
+
+
+def _add_sample(sub: argparse.ArgumentParser) -> None:
+    _add_network(sub)
     sub.add_argument("--steps", type=int, default=50, help="S, network evaluations an image")
     sub.add_argument("--eta", type=float, default=0.0, help="0 is DDIM, 1 is DDPM")
     sub.add_argument("--spacing", default="uniform", choices=("uniform", "leading", "quadratic"))
@@ -65,14 +72,11 @@ def _add_sample(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, default=256)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path, default=Path("samples.png"))
-    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
-    sub.add_argument("--device", choices=("cuda", "cpu"))
     sub.set_defaults(run=commands.run_sample)
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", help="a pretrained model, on the data set of the same name: mnist or cifar10")
-    sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
+    _add_network(sub)
     sub.add_argument("--grid", choices=GRIDS, default="paper", help="Table 1; conventions for tau; or solvers")
     sub.add_argument("--steps", type=int, nargs="+", metavar="S", help="other S; for solvers, evaluations")
     sub.add_argument("--n", type=int, required=True, help="number of images a cell, a multiple of 50")
@@ -81,29 +85,21 @@ def _add_evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, default=250, help="a multiple of 50; does not change the samples")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--bf16", action="store_true", help="the network's matrix products in bfloat16")
-    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
-    sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
     sub.set_defaults(run=measuring.run_evaluate)
 
 
 def _add_invert(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "model", help="a pretrained model, on the test images of the data set of the same name: mnist or cifar10"
-    )
-    sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
+    _add_network(sub)
     sub.add_argument("--steps", type=int, nargs="+", default=list(TABLE_2), metavar="S")
     sub.add_argument("--n", type=int, required=True, help="number of images")
     sub.add_argument("--batch-size", type=int, default=100)
     sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
-    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
-    sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
     sub.set_defaults(run=measuring.run_invert)
 
 
 def _add_neighbors(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", help="a pretrained model, on the data set of the same name: mnist or cifar10")
-    sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
+    _add_network(sub)
     sub.add_argument("--n", type=int, default=1000, help="number of samples, and of test images, a multiple of 50")
     sub.add_argument("--show", type=int, default=8, metavar="ROWS", help="how many of the worst samples a sheet shows")
     sub.add_argument("--k", type=int, default=3, help="how many neighbors a sheet shows of each, at most 50")
@@ -111,9 +107,7 @@ def _add_neighbors(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, default=250, help="a multiple of 50; does not change the samples")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--bf16", action="store_true", help="the network's matrix products in bfloat16")
-    sub.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     sub.add_argument("--out", type=Path, required=True, help="the result file, .json; the sheets are written beside it")
-    sub.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where there is one")
     sub.set_defaults(run=memorization.run_neighbors)
 
 
