@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WEB := web/node_modules/.package-lock.json
 WORKERS ?= 2
 
 .PHONY: book test test-gpu refresh lint unit notebooks diffusers clean
 
-book: $(STAMP)  ## build the pages from the committed outputs, and print where they are
+book: $(STAMP) $(WEB)  ## build the pages from the committed outputs, and print where they are
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
@@ -42,6 +43,10 @@ $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(WEB): web/package.json web/package-lock.json $(STAMP)
+	cd web && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
 	@touch $@
 
 clean:
