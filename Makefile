@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WEB := web/node_modules/.package-lock.json
+PLAYGROUND := _build/playground/mnist.onnx
 WORKERS ?= 2
 
 .PHONY: book test test-gpu refresh lint unit notebooks diffusers clean
 
-book: $(STAMP) $(WEB)  ## build the pages from the committed outputs, and print where they are
+book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
@@ -48,6 +49,9 @@ $(STAMP): requirements.txt pyproject.toml
 $(WEB): web/package.json web/package-lock.json $(STAMP)
 	cd web && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent
 	@touch $@
+
+$(PLAYGROUND): $(STAMP) ddim_lib/onnx_export.py ddim_lib/unet.py ddim_lib/weights/mnist.safetensors
+	$(BIN)/python -m ddim_lib export-onnx mnist --bits 11 --out $@
 
 clean:
 	rm -rf _build

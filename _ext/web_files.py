@@ -5,6 +5,8 @@ Scripts that lie in the source folder ``_static`` would be loaded by every page.
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 from pathlib import Path
 
@@ -12,8 +14,22 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 WEB = Path(__file__).resolve().parent.parent / "web"
-# File or folder in web/ -> its place in _static.
-FILES: dict[str, str] = {}
+RUNTIME = "node_modules/onnxruntime-web/dist/"
+# File or folder in web/ -> its place in _static. What ends in .gz there is packed, so that a plain host will do.
+FILES = {
+    "playground": "playground",
+    RUNTIME + "ort.wasm.bundle.min.mjs": "playground/ort.wasm.bundle.min.mjs",
+    RUNTIME + "ort.webgpu.bundle.min.mjs": "playground/ort.webgpu.bundle.min.mjs",
+    RUNTIME + "ort-wasm-simd-threaded.wasm": "playground/ort-wasm-simd-threaded.wasm.gz",
+    RUNTIME + "ort-wasm-simd-threaded.asyncify.wasm": "playground/ort-wasm-simd-threaded.asyncify.wasm.gz",
+    "../_build/playground/mnist.onnx": "playground/mnist.onnx.gz",
+    "../_build/playground/mnist.json": "playground/mnist.json",
+}
+# What the playground fetches on the reader's click, by where the network runs; the page says how much it is.
+FETCHED = {
+    "wasm": ["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm.gz", "mnist.onnx.gz", "mnist.json"],
+    "webgpu": ["ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm.gz", "mnist.onnx.gz", "mnist.json"],
+}
 
 
 def copy_files(app: Sphinx, error: Exception | None) -> None:
@@ -27,8 +43,19 @@ def copy_files(app: Sphinx, error: Exception | None) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
+        elif target.suffix != ".gz":
             shutil.copyfile(source, target)
+        elif not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+            target.write_bytes(gzip.compress(source.read_bytes(), 9, mtime=0))
+    state_sizes(Path(app.outdir))
+
+
+def state_sizes(out: Path) -> None:
+    """Write into the playground's page how many bytes it fetches."""
+    folder, page = out / "_static" / "playground", out / "playground.html"
+    if page.exists():
+        sizes = {place: sum((folder / name).stat().st_size for name in names) for place, names in FETCHED.items()}
+        page.write_text(page.read_text(encoding="utf-8").replace("PLAYGROUND_BYTES", json.dumps(sizes)), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import commands, diffusers_models, measuring, memorization
+from . import commands, diffusers_models, measuring, memorization, onnx_export
 from .grids import GRIDS
 from .paper import TABLE_2
 
@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         "neighbors": ("find the training images that samples are nearest to", _add_neighbors),
         "train-classifier": ("train the classifier that evaluate measures with", _add_train_classifier),
         "export-diffusers": ("write a trained model as a folder that diffusers opens", _add_export_diffusers),
+        "export-onnx": ("write a trained model as an ONNX file, which runs without PyTorch", _add_export_onnx),
         "download": ("fetch a data set into $DDIM_DATA or the user's cache", _add_download),
         "bench": ("measure the sampler against bare network evaluations", _add_bench),
     }
@@ -127,6 +128,15 @@ def _add_export_diffusers(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--size", type=int, help="height and width of an image; default: 28 for grey ones, 32 for colour")
     sub.add_argument("--out", type=Path, required=True, help="a new folder")
     sub.set_defaults(run=diffusers_models.run_export_diffusers)
+
+
+def _add_export_onnx(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", help="a pretrained model: mnist or cifar10")
+    sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
+    what = "round the weights to whole numbers of so many bits, 9 to 16, for a small download; default: float32"
+    sub.add_argument("--bits", type=int, help=what)
+    sub.add_argument("--out", type=Path, required=True, help="the file, .onnx; a JSON file is written beside it")
+    sub.set_defaults(run=onnx_export.run_export_onnx, compile=False)
 
 
 def _add_download(sub: argparse.ArgumentParser) -> None:
