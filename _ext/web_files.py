@@ -42,7 +42,7 @@ def copy_files(app: Sphinx, error: Exception | None) -> None:
             raise ExtensionError(f"{source} is missing: `make book` installs it")
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.html"))
         elif target.suffix != ".gz":
             shutil.copyfile(source, target)
         elif not target.exists() or target.stat().st_mtime < source.stat().st_mtime:

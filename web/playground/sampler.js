@@ -4,7 +4,7 @@
 // precision. `model(xt, t)` returns a promise of the noise estimate, an array like `xt`. A sampler yields
 // { t, xt, x0Pred, evaluations } at every time of tau, from tau_S down to 0, like ddim_lib.ddim_sample.
 
-/** alpha-bar at the times 0..T of the linear schedule, Float64Array(T + 1). def-abar (1.4) */
+/** alpha-bar at the times 0..T of the linear schedule, Float64Array(T + 1). def-abar (1.2) */
 export function linearAlphaBar(T = 1000, beta1 = 1e-4, betaT = 0.02) {
   const alphaBar = new Float64Array(T + 1).fill(1);
   for (let t = 1; t <= T; t++) {
@@ -34,23 +34,26 @@ export function predictX0(xt, eps, alphaBarT) {
   return xt.map((x, k) => (x - std * eps[k]) / signal);
 }
 
-/** One update x_t -> x_s; `noise` is standard Gaussian, needed where sigma > 0. eq-update (6.2) */
+/** One update x_t -> x_s; `noise` is standard Gaussian, needed where sigma > 0. eq-update (6.4) */
 export function ddimStep(x0Pred, eps, alphaBarS, sigma, noise) {
   const signal = Math.sqrt(alphaBarS);
   const direction = Math.sqrt(Math.max(0, 1 - alphaBarS - sigma * sigma));
   return x0Pred.map((x, k) => signal * x + direction * eps[k] + (sigma > 0 ? sigma * noise[k] : 0));
 }
 
-/** Walk from x_T down to x_0 along tau. `drawNoise()` gives fresh Gaussian noise like xT; only eta > 0 calls it. */
-export async function* ddimSample(model, alphaBar, xT, tau, eta = 0, drawNoise = undefined) {
+/**
+ * Walk from x_T down to x_0 along tau. `drawNoise()` gives fresh Gaussian noise like
+ * xT; it is called only where eta > 0, and not on the last step.
+ */
+export async function* ddimSample(model, alphaBar, xT, tau, eta = 0, drawNoise) {
   let xt = xT;
   for (let i = tau.length - 1; i > 0; i--) {
     const [t, s] = [tau[i], tau[i - 1]];
     const eps = await model(xt, t);
     const x0Pred = predictX0(xt, eps, alphaBar[t]);
     yield { t, xt, x0Pred, evaluations: tau.length - i };
-    const sigma = ddimSigma(alphaBar[t], alphaBar[s], eta); // 0 on the last step, where alpha-bar_s = 1
-    xt = ddimStep(x0Pred, eps, alphaBar[s], sigma, sigma > 0 ? drawNoise() : undefined);
+    const sigma = ddimSigma(alphaBar[t], alphaBar[s], eta); // 0 if s = 0
+    xt = ddimStep(x0Pred, eps, alphaBar[s], sigma, sigma > 0 ? drawNoise() : null);
   }
   yield { t: 0, xt, x0Pred: xt, evaluations: tau.length - 1 };
 }
@@ -66,9 +69,9 @@ export async function* exponentialSample(model, alphaBar, xT, tau) {
     let target = x0Pred;
     if (before && i > 1) {
       const ratio = Math.log(level[i] / level[i - 1]) / Math.log(level[i + 1] / level[i]);
-      target = x0Pred.map((x, k) => x + (ratio / 2) * (x - before[k])); // eq-exp2 (12.1)
+      target = x0Pred.map((x, k) => x + (ratio / 2) * (x - before[k])); // eq-exp2 (12.13)
     }
-    const share = level[i - 1] / level[i]; // eq-exp-step (12.2), for x = sqrt(alpha-bar) x-bar
+    const share = level[i - 1] / level[i]; // eq-exp-step (12.12), for x = sqrt(alpha-bar) x-bar
     const [signalT, signalS] = [Math.sqrt(alphaBar[tau[i]]), Math.sqrt(alphaBar[tau[i - 1]])];
     xt = xt.map((x, k) => signalS * ((share * x) / signalT + (1 - share) * target[k]));
     before = x0Pred;
@@ -76,7 +79,7 @@ export async function* exponentialSample(model, alphaBar, xT, tau) {
   yield { t: 0, xt, x0Pred: xt, evaluations: tau.length - 1 };
 }
 
-/** Spherical interpolation of two images of noise: x at weight 0, y at 1. def-slerp (11.1) */
+/** Spherical interpolation of two images of noise: x at weight 0, y at 1. def-slerp (11.5) */
 export function slerp(x, y, weight) {
   let [xx, yy, xy] = [0, 0, 0];
   for (let k = 0; k < x.length; k++) {
