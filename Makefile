@@ -7,7 +7,7 @@ WEB := web/node_modules/.package-lock.json
 PLAYGROUND := _build/playground/mnist.onnx
 WORKERS ?= 2
 
-.PHONY: book test test-gpu refresh lint unit notebooks diffusers clean
+.PHONY: book test test-web test-gpu refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
@@ -26,6 +26,9 @@ unit: $(STAMP)
 notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the committed ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 120 -W default -p no:cacheprovider chapters
+
+test-web: book  ## every page in Chromium; where there is none, it says how to install it
+	$(BIN)/node web/test/run.mjs
 
 # PyTorch lets NVIDIA's libraries round the factors of float32 convolutions to 10 bits (TF32), unless they are told not to.
 test-gpu: export NVIDIA_TF32_OVERRIDE := 0
