@@ -1,4 +1,4 @@
-"""Plain text of a piece of a page, for places that hold no formulas: what a link says on hover, what a shared link shows."""
+"""Plain text of a piece of a page, for what holds no formulas: the title of a link, the description of a page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def letter(name: str) -> str:
 
 
 def formula(tex: str) -> str:
-    r"""TeX in characters: ``\hat x_0`` becomes x̂_0. Made for short formulas; braces and spacing commands are dropped."""
+    r"""TeX in characters: ``\hat x_0`` becomes x̂_0. For short formulas: braces and spaces are dropped."""
     text = re.sub(r"\\[,;:! ]|[{}]", "", tex.replace(r"\abar", r"\bar\alpha"))
     text = re.sub(r"\\(hat|tilde|bar)\s*(?:\\([A-Za-z]+)|(\w))", lambda m: accented(m[1], m[2], m[3]), text)
     text = re.sub(r"\\([A-Za-z]+)", lambda m: letter(m[1]), text)

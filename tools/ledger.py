@@ -55,6 +55,11 @@ class Equation:
             return "definition"
         return next((kind for kind in found if kind != "definition"), "unchecked")
 
+    @property
+    def verdict(self) -> str:
+        """What the chapter printed on it."""
+        return "; ".join(dict.fromkeys(self.verdicts)) or self.kind
+
 
 def equations(notebook: NotebookNode) -> list[Equation]:
     """The labelled equations of an executed notebook, in the order of its text."""
@@ -85,16 +90,21 @@ def book() -> dict[Path, tuple[str, list[Equation]]]:
     }
 
 
+def anchor(label: str) -> str:
+    """The name of an equation's row, to which the mark beside the equation links."""
+    return f"ledger-{label}"
+
+
 def row(equation: Equation, lines: list[tuple[str, int]]) -> str:
     """One line of the table; the address of the repository is put in when the page is built."""
     links = [
         f'{{{{ "[{file}:{number}](" + repository + "/blob/main/ddim_lib/{file}#L{number})" }}}}'
         for file, number in lines
     ]
-    verdict = "; ".join(dict.fromkeys(equation.verdicts)) or equation.kind
     typed = " (typed)" if equation.typed and equation.kind != "definition" else ""
     computed = f"; computed by {', '.join(links)}" if links else ""
-    return f"| {{eq}}`{equation.label}` `{equation.label}` | {verdict}{typed}{computed} |"
+    place = f'<span id="{anchor(equation.label)}"></span>'
+    return f"| {place}{{eq}}`{equation.label}` `{equation.label}` | {equation.verdict}{typed}{computed} |"
 
 
 def ledger() -> str:
