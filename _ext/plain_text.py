@@ -37,7 +37,8 @@ def letter(name: str) -> str:
 
 def formula(tex: str) -> str:
     r"""TeX in characters: ``\hat x_0`` becomes x̂_0. For short formulas: braces and spaces are dropped."""
-    text = re.sub(r"\\[,;:! ]|[{}]", "", tex.replace(r"\abar", r"\bar\alpha"))
+    text = re.sub(r"\\sqrt\{([^{}]* [^{}]*)\}", r"\\sqrt(\1)", tex.replace(r"\abar", r"\bar\alpha"))
+    text = re.sub(r"\\[,;:! ]|[{}]", "", text)
     text = re.sub(r"\\(hat|tilde|bar)\s*(?:\\([A-Za-z]+)|(\w))", lambda m: accented(m[1], m[2], m[3]), text)
     text = re.sub(r"\\([A-Za-z]+)", lambda m: letter(m[1]), text)
     return " ".join(text.split())

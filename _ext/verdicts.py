@@ -1,4 +1,4 @@
-"""Beside the number of each labelled equation, a mark that says how it was checked and links to its row in the ledger."""
+"""Beside the number of each labelled equation, a mark: how it was checked. It links to the row of the ledger."""
 
 from __future__ import annotations
 
