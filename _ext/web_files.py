@@ -55,7 +55,8 @@ def state_sizes(out: Path) -> None:
     folder, page = out / "_static" / "playground", out / "playground.html"
     if page.exists():
         sizes = {place: sum((folder / name).stat().st_size for name in names) for place, names in FETCHED.items()}
-        page.write_text(page.read_text(encoding="utf-8").replace("PLAYGROUND_BYTES", json.dumps(sizes)), encoding="utf-8")
+        text = page.read_text(encoding="utf-8").replace("PLAYGROUND_BYTES", json.dumps(sizes))
+        page.write_text(text, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

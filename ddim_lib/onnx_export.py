@@ -10,7 +10,6 @@ import copy
 import json
 import logging
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -114,7 +113,7 @@ def _traced(unet: UNet) -> onnx.ModelProto:
 
 
 def _store_in_bytes(model: onnx.ModelProto, matrices: dict[str, Tensor], bits: int) -> None:
-    """Replace each matrix by nodes that compute it: (256 high + low) * scale, which runtimes fold once, when loading."""
+    """Replace each matrix by nodes that compute it, (256 high + low) * scale; runtimes do so once, when loading."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph, nodes = model.graph, []
