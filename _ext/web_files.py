@@ -17,6 +17,8 @@ WEB = Path(__file__).resolve().parent.parent / "web"
 RUNTIME = "node_modules/onnxruntime-web/dist/"
 # File or folder in web/ -> its place in _static. What ends in .gz there is packed, so that a plain host will do.
 FILES = {
+    "explorer": "explorer",
+    "../images/explorer.png": "explorer/explorer.png",
     "playground": "playground",
     RUNTIME + "ort.wasm.bundle.min.mjs": "playground/ort.wasm.bundle.min.mjs",
     RUNTIME + "ort.webgpu.bundle.min.mjs": "playground/ort.webgpu.bundle.min.mjs",
