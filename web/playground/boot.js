@@ -8,7 +8,7 @@
   );
   const folder = new URL("./", document.currentScript.src).href;
   const bytes = JSON.parse(root.dataset.bytes);
-  const below = "The pictures at the end of this page need nothing.";
+  const below = "The pictures below need none of this.";
 
   function problem() {
     if (location.protocol === "file:") {

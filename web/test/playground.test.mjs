@@ -40,7 +40,7 @@ test("says how much it downloads, and downloads nothing before the click", async
   expectNone(problems, "errors and requests");
 });
 
-test("the same noise gives the samples of ddim_lib", { timeout: 120_000 }, async () => {
+test("the same noise gives the samples of ddim_lib", { timeout: 300_000 }, async () => {
   const reference = execFileSync(PYTHON, [join(import.meta.dirname, "reference.py"), String(info.bits)], { maxBuffer: 1e9 });
   await using visit = await open("playground.html");
   for (const { S, eta, solver, xT, noise, x0 } of JSON.parse(reference)) {
@@ -68,7 +68,7 @@ test("the same noise gives the samples of ddim_lib", { timeout: 120_000 }, async
   }
 });
 
-test("samples digits, by keyboard alone and without network once it is loaded", { timeout: 120_000 }, async () => {
+test("samples digits, by keyboard alone and without network once it is loaded", { timeout: 300_000 }, async () => {
   await using visit = await loaded({ width: 390 });
   const { page, problems } = visit;
   await page.context().setOffline(true);
@@ -103,7 +103,7 @@ test("samples digits, by keyboard alone and without network once it is loaded", 
   expectNone(problems, "errors and requests");
 });
 
-test("pauses and goes on; the weight mixes two seeds", { timeout: 120_000 }, async () => {
+test("pauses and goes on; the weight mixes two seeds", { timeout: 300_000 }, async () => {
   await using visit = await loaded();
   const { page, problems } = visit;
   const picture = () => page.locator("[data-shows=x0Pred]").evaluate((canvas) => canvas.toDataURL());
@@ -143,6 +143,7 @@ for (const [what, options, said] of [
     const { page, problems } = visit;
     assert.match(await page.locator(".playground-message").textContent(), said);
     assert.equal(await page.locator(".playground-load").isVisible(), false);
+    assert.ok(await page.locator(".explorer, .explorer-static").filter({ visible: true }).count(), "no pictures");
     const faults = problems.filter((problem) => !problem.endsWith("(csp)")); // scripts that are switched off
     expectNone(faults, "errors and requests");
   });
