@@ -22,9 +22,10 @@ export function makeTau(T, S) {
   return Array.from({ length: S + 1 }, (_, i) => Math.floor((i * T) / S));
 }
 
-/** The noise put back in a step from t to s < t, eta times DDPM's. def-eta (8.1) */
+/** The noise put back in a step from t to s < t: eta times DDPM's. def-eta (8.1) */
 export function ddimSigma(alphaBarT, alphaBarS, eta) {
-  return eta * Math.sqrt(((1 - alphaBarS) / (1 - alphaBarT)) * (1 - alphaBarT / alphaBarS));
+  const oneStep = 1 - alphaBarT / alphaBarS;
+  return eta * Math.sqrt(((1 - alphaBarS) / (1 - alphaBarT)) * oneStep);
 }
 
 /** The clean image that a noise estimate implies. eq-x0-pred (6.1) */
@@ -34,11 +35,13 @@ export function predictX0(xt, eps, alphaBarT) {
   return xt.map((x, k) => (x - std * eps[k]) / signal);
 }
 
-/** One update x_t -> x_s; `noise` is standard Gaussian, needed where sigma > 0. eq-update (6.4) */
+/** One update to time s; `noise` is standard Gaussian, for sigma > 0. eq-update (6.4) */
 export function ddimStep(x0Pred, eps, alphaBarS, sigma, noise) {
   const signal = Math.sqrt(alphaBarS);
   const direction = Math.sqrt(Math.max(0, 1 - alphaBarS - sigma * sigma));
-  return x0Pred.map((x, k) => signal * x + direction * eps[k] + (sigma > 0 ? sigma * noise[k] : 0));
+  return x0Pred.map(
+    (x, k) => signal * x + direction * eps[k] + (sigma > 0 ? sigma * noise[k] : 0),
+  );
 }
 
 /**
