@@ -1,4 +1,4 @@
-"""Mend in the built pages what the theme and Sphinx get wrong for readers who hear the page (`make test-web` checks)."""
+"""Mend in the built pages what the theme and Sphinx get wrong for readers who hear them (`make test-web`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
 """Drop from the built pages what they do not use: 1.5 MB of icon script, Thebe, and the theme's source maps.
 
 Icons come from the web font that the theme's style sheet loads anyway. Thebe (live code) is not offered, and its
-settings script is emitted twice, which is an error on every page.
+settings script is emitted twice, which is an error on every page. The index of the search is for the search page.
+
+The bar at the top repeats what other parts of the page have, and the theme's scripts would serve its buttons instead
+of the visible ones. They also ask how high it is: it stays, empty.
 """
 
 from __future__ import annotations
@@ -20,6 +23,17 @@ UNUSED = re.compile(
       | \s*<script>kernelName\ =.*?</script>""",
     re.VERBOSE | re.DOTALL,
 )
+BAR = re.compile(r'(<header id="pst-header"[^>]*>).*?(?=</header>)', re.DOTALL)
+SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js"></script>')
+DESIGN = re.compile(r"\s*<(?:link|script)[^>]*(?:sphinx-design\.min\.css|design-tabs\.js)[^>]*>(?:</script>)?")
+
+
+def lean(page: str, name: str) -> str:
+    """The page as HTML without what it does not use."""
+    page = BAR.sub(r"\1", UNUSED.sub("", page))
+    if name != "search.html":
+        page = SEARCH.sub("", page)
+    return page if 'class="sd-' in page else DESIGN.sub("", page)
 
 
 def lighten(app: Sphinx, error: Exception | None) -> None:
@@ -28,9 +42,13 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
         return
     out = Path(app.outdir)
     for page in out.rglob("*.html"):
-        page.write_text(UNUSED.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(lean(page.read_text(encoding="utf-8"), page.name), encoding="utf-8")
     for file in [*out.glob("_static/**/*.map"), *out.glob("_static/scripts/fontawesome.js")]:
         file.unlink()
+    # From the disk a script may not read other pages: there the results of a search are titles alone.
+    options = out / "_static" / "documentation_options.js"
+    reads = 'SHOW_SEARCH_SUMMARY: location.protocol !== "file:"'
+    options.write_text(options.read_text().replace("SHOW_SEARCH_SUMMARY: true", reads))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,9 +1,10 @@
-// Every page, over http and from the disk: formulas, errors, other hosts, sideways scrolling.
+// Every page, over http and from the disk: formulas, errors, other hosts, sideways scrolling, accessibility.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { violations } from "./axe.mjs";
 import { closeBrowser, expectNone, open, pages, ROOT } from "./book.mjs";
 
 after(closeBrowser);
@@ -40,9 +41,15 @@ function formulaFaults() {
   return { formulas, faults };
 }
 
-/** What sticks out of a window of this width; empty where nothing scrolls sideways. */
-async function tooWide(page, width) {
+/** Change the window, and wait for the theme: it makes what scrolls now reachable, a third of a second later. */
+async function resize(page, width) {
   await page.setViewportSize({ width, height: 900 });
+  const reachable = () => [...document.querySelectorAll("pre")].every((e) => e.scrollWidth <= e.clientWidth || !e.tabIndex);
+  await page.waitForFunction(reachable, null, { timeout: 5000 }).catch(() => {}); // axe will say which is not
+}
+
+/** What sticks out of the window; empty where nothing scrolls sideways. */
+function tooWide(page) {
   return page.evaluate(() => {
     const { scrollWidth, clientWidth } = document.documentElement;
     if (scrollWidth <= clientWidth) return [];
@@ -52,20 +59,25 @@ async function tooWide(page, width) {
   });
 }
 
+async function check(path, file) {
+  await using visit = await open(path, { file });
+  const { page, problems } = visit;
+  const { formulas, faults } = await page.evaluate(formulaFaults);
+  expectNone(faults, `${path}: formulas`);
+  assert.ok(formulas > 0 || !sourceHasFormulas(path), `${path}: its source has formulas, the page has none`);
+  for (const [width, scheme] of [[1280, "light"], [390, "dark"]]) {
+    await resize(page, width);
+    expectNone(await tooWide(page), `${path}: scrolls sideways at ${width} px`);
+    if (file) continue;
+    await page.emulateMedia({ colorScheme: scheme });
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), scheme, `${path}: its theme`);
+    expectNone(await violations(page), `${path}: accessibility, ${scheme}, ${width} px`);
+  }
+  expectNone(problems, `${path}: errors and requests`);
+}
+
 for (const file of [false, true]) {
   describe(file ? "from the disk" : "over http", { concurrency: 2 }, () => {
-    for (const path of pages()) {
-      it(path, async () => {
-        await using visit = await open(path, { file });
-        const { page, problems } = visit;
-        const { formulas, faults } = await page.evaluate(formulaFaults);
-        expectNone(faults, `${path}: formulas`);
-        assert.ok(formulas > 0 || !sourceHasFormulas(path), `${path}: its source has formulas, the page has none`);
-        for (const width of [1280, 390]) {
-          expectNone(await tooWide(page, width), `${path}: scrolls sideways at ${width} px`);
-        }
-        expectNone(problems, `${path}: errors and requests`);
-      });
-    }
+    for (const path of pages()) it(path, () => check(path, file));
   });
 }
