@@ -43,8 +43,9 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
     out = Path(app.outdir)
     for page in out.rglob("*.html"):
         page.write_text(lean(page.read_text(encoding="utf-8"), page.name), encoding="utf-8")
-    for file in [*out.glob("_static/**/*.map"), *out.glob("_static/scripts/fontawesome.js")]:
-        file.unlink()
+    for pattern in ("**/*.map", "scripts/fontawesome.js", "sphinx-thebe.*"):
+        for file in (out / "_static").glob(pattern):
+            file.unlink()
     # From the disk a script may not read other pages: there the results of a search are titles alone.
     options = out / "_static" / "documentation_options.js"
     reads = 'SHOW_SEARCH_SUMMARY: location.protocol !== "file:"'
