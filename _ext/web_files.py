@@ -17,6 +17,7 @@ WEB = Path(__file__).resolve().parent.parent / "web"
 RUNTIME = "node_modules/onnxruntime-web/dist/"
 # File or folder in web/ -> its place in _static. What ends in .gz there is packed, so that a plain host will do.
 FILES = {
+    "search.js": "search.js",
     "explorer": "explorer",
     "../images/explorer.png": "explorer/explorer.png",
     "playground": "playground",

@@ -131,3 +131,10 @@ def test_each_file_of_others_is_on_the_page_of_licences(pages):
 def test_a_licence_whose_text_is_missing_is_an_error():
     with pytest.raises(licences.ExtensionError, match="numpy has no file like"):
         licences.located("numpy", re.compile("no such file"))
+
+
+def test_the_script_for_search_results_is_on_the_search_page_only(pages):
+    script = '<script defer="defer" src="_static/search.js">'
+    assert script in (BUILT / "search.html").read_text()
+    assert (BUILT / "_static" / "search.js").read_text() == (ROOT / "web" / "search.js").read_text()
+    assert [name for name, page in pages.items() if "search.js" in page] == []
