@@ -46,10 +46,6 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
     for pattern in ("**/*.map", "scripts/fontawesome.js", "sphinx-thebe.*"):
         for file in (out / "_static").glob(pattern):
             file.unlink()
-    # From the disk a script may not read other pages: there the results of a search are titles alone.
-    options = out / "_static" / "documentation_options.js"
-    reads = 'SHOW_SEARCH_SUMMARY: location.protocol !== "file:"'
-    options.write_text(options.read_text().replace("SHOW_SEARCH_SUMMARY: true", reads))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,6 +1,5 @@
 """The book as files: what every notebook and page must have before it is built."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -122,16 +121,6 @@ def test_the_table_of_errata_lists_what_the_cells_count():
     assert rows == entries == headings
 
 
-def test_pictures_on_other_pages_are_those_of_the_chapters():
-    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "tools" / "notebooks.py")
-    tools = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tools)
-    assert tools.PICTURES
-    for picture, (chapter, name) in tools.PICTURES.items():
-        notebook = READ[ROOT / "chapters" / f"{chapter}.ipynb"]
-        assert picture.read_bytes() == tools.figure(notebook, name), "run `make refresh`"
-
-
 def requirements(text):
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
@@ -152,13 +141,6 @@ def test_every_requirement_asked_for_by_name_has_its_reason(file):
     reasons = (ROOT / "CONTRIBUTING.md").read_text().split("## Dependencies")[1]
     for line in named:
         assert re.search(rf"(?<![\w-]){re.escape(line.split('==')[0])}(?![\w-])", reasons), line
-
-
-def test_the_address_of_the_repository_stands_in_one_place():
-    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-    assert url.startswith("https://")
-    holders = [path.name for path in tracked_files() if url.encode() in path.read_bytes()]
-    assert holders == ["_config.yml"]
 
 
 def test_no_file_names_a_package_registry_or_a_path_of_one_machine():

@@ -1,6 +1,7 @@
 """Rules of the project that a reader of the syntax trees can check: names, lengths, and no pickle."""
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,7 @@ def code_of(notebook):
     """The code cells of a notebook as one module, without the lines that are IPython's own."""
     cells = [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
     lines = "\n".join(cells).splitlines()
-    return "\n".join("pass" if line.startswith(("%", "!")) else line for line in lines)
+    return "\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in lines)
 
 
 def source_of(path):
