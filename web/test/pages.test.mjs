@@ -70,7 +70,7 @@ async function check(path, file) {
     expectNone(await tooWide(page), `${path}: scrolls sideways at ${width} px`);
     if (file) continue;
     await page.emulateMedia({ colorScheme: scheme });
-    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), scheme, `${path}: its theme`);
+    await page.waitForFunction((name) => document.documentElement.dataset.theme === name, scheme);
     expectNone(await violations(page), `${path}: accessibility, ${scheme}, ${width} px`);
   }
   expectNone(problems, `${path}: errors and requests`);
