@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
+import { violations } from "./axe.mjs";
 import { closeBrowser, expectNone, open } from "./book.mjs";
 
 const CHAPTER = "chapters/04_undetermined_coefficients.html";
@@ -58,6 +59,7 @@ describe("keyboard", () => {
       await tabTo(page, `.${side}-toggle`, 20);
       await page.keyboard.press("Enter");
       await drawer.waitFor({ state: "visible" });
+      expectNone(await violations(page), `accessibility with the ${side} drawer open`);
       await page.keyboard.press("Tab");
       assert.ok(await focusIs(page, "dialog a, dialog button"), "Tab does not go into the drawer");
       await page.keyboard.press("Escape");
@@ -94,6 +96,8 @@ describe("keyboard", () => {
     await using visit = await open(CHAPTER);
     const { page } = visit;
     await page.keyboard.press("Control+k");
+    await page.locator("#pst-search-dialog").waitFor({ state: "visible" });
+    expectNone(await violations(page), "accessibility with the search open");
     await page.keyboard.type("slerp");
     await page.keyboard.press("Enter");
     await page.waitForURL(/search\.html\?q=slerp/);
