@@ -87,7 +87,7 @@ def visit_explorer(self: HTML5Translator, node: Explorer) -> None:
 <div class="explorer-live" hidden>
 <div class="explorer-sliders">
 {slider(node["name"], "S", "steps <i>S</i>")}{slider(node["name"], "eta", "fresh noise <i>η</i>")}</div>
-<div class="explorer-digits" role="img">{digits}</div>
+<div class="explorer-digits" role="img" aria-label="Digits">{digits}</div>
 <output aria-live="polite"></output>
 </div>
 <figure class="explorer-static">

@@ -99,9 +99,12 @@ def on_pages() -> list[Part]:
 
 def owner(file: str) -> str:
     """The name of the part that a file of ``_static`` belongs to, "this book" for its own, "" for none."""
-    own = ["book.css", *(place for name, place in FILES.items() if not name.startswith(NPM))]
     names = [part.name for part in on_pages() if any(fnmatch(file, pattern) for pattern in part.files)]
-    return "this book" if file in own else next(iter(names), "")
+    places = [place for name, place in FILES.items() if not name.startswith(NPM)]
+    own = (WEB.parent / "_static" / file).exists() or any(
+        file == place or file.startswith(f"{place}/") for place in places
+    )
+    return next(iter(names), "this book" if own else "")
 
 
 def located(package: str, wanted: re.Pattern[str]) -> list[Path]:

@@ -29,9 +29,11 @@ def mark(equation: Equation, ledger: str) -> str:
     if equation.kind == "unchecked":
         raise ExtensionError(f"{equation.label} is neither a definition nor checked: see tools/ledger.py")
     definition = equation.kind == "definition"
+    text = "def" if definition else "✓"
     name = html.escape("definition" if definition else f"checked: {equation.verdict}", quote=True)
-    link = f'class="verdict" href="{ledger}#{anchor(equation.label)}" title="{name}" aria-label="{name}"'
-    return f"<a {link}>{'def' if definition else '✓'}</a>"
+    spoken = f"{text}: {name}" if definition else name  # begins with what is seen, for those who speak to click
+    link = f'class="verdict" href="{ledger}#{anchor(equation.label)}" title="{name}" aria-label="{spoken}"'
+    return f"<a {link}>{text}</a>"
 
 
 def add_marks(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:

@@ -22,7 +22,7 @@
 // `problems` grows while the page is open: errors on the console, exceptions, requests that failed, and requests to
 // any other host. The browser cannot reach one: it resolves no name but 127.0.0.1.
 
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join, relative, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
@@ -49,10 +49,16 @@ export function pages() {
   return found;
 }
 
+/**
+ * Where the book will lie on its host, like "/ddim/". Only the 404 page asks for its files there: it is shown at
+ * addresses of any depth. The servers here have the book at this path and at "/"; a disk does not.
+ */
+export const PREFIX = /href="(\/[^"]*?)_static\//.exec(readFileSync(join(ROOT, "404.html"), "utf8"))[1];
+
 /** The address of a page: of the built file, or on a server that this starts. */
 export async function address(path, { file = false, compress = true } = {}) {
   if (file) return new URL(path, pathToFileURL(join(ROOT, "/"))).href;
-  if (!servers.has(compress)) servers.set(compress, serve(ROOT, { compress }));
+  if (!servers.has(compress)) servers.set(compress, serve(ROOT, { compress, prefix: PREFIX }));
   return new URL(path, (await servers.get(compress)).url).href;
 }
 

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { closeBrowser, expectNone, open, pages, ROOT } from "./book.mjs";
+import { closeBrowser, expectNone, open, pages, PREFIX, ROOT } from "./book.mjs";
 
 const found = new Map(); // page -> { ids, links }
 const sheets = new Set(); // style sheets that pages ask for
@@ -21,7 +21,8 @@ function read(html) {
 function fault(path, link) {
   if (/^(https?:|mailto:|data:)/.test(link)) return undefined;
   const url = new URL(link, `http://book/${path}`);
-  const target = decodeURIComponent(url.pathname.slice(1)) || "index.html";
+  const place = url.pathname.startsWith(PREFIX) ? url.pathname.slice(PREFIX.length) : url.pathname.slice(1);
+  const target = decodeURIComponent(place) || "index.html";
   const anchor = decodeURIComponent(url.hash.slice(1));
   if (!existsSync(join(ROOT, target))) return `${link}: there is no ${target}`;
   if (target.endsWith(".css")) sheets.add(target);

@@ -27,8 +27,9 @@ async function body(file, pack) {
   return packed.get(file);
 }
 
-async function answer(root, request, response, compress) {
-  const path = normalize(decodeURIComponent(new URL(request.url, "http://host").pathname));
+async function answer(root, request, response, { compress, prefix }) {
+  const asked = normalize(decodeURIComponent(new URL(request.url, "http://host").pathname));
+  const path = asked.startsWith(prefix) ? asked.slice(prefix.length - 1) : asked;
   const file = join(root, path.endsWith("/") ? `${path}index.html` : path);
   const pack = compress && PACKED.has(extname(file));
   const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream" };
@@ -42,9 +43,9 @@ async function answer(root, request, response, compress) {
   }
 }
 
-/** Serve the folder `root` on a free port of 127.0.0.1; returns {url, close()}. */
-export async function serve(root, { compress = true } = {}) {
-  const server = createServer((request, response) => answer(root, request, response, compress));
+/** Serve the folder `root` at "/" and at `prefix`, on a free port of 127.0.0.1; returns {url, close()}. */
+export async function serve(root, { compress = true, prefix = "/" } = {}) {
+  const server = createServer((request, response) => answer(root, request, response, { compress, prefix }));
   await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
   const close = () => {
     server.close();
