@@ -1,6 +1,6 @@
 // What the theme forgets for readers without a mouse.
 
-// Formulas that are wider than the window scroll: they must be reached for that, as the theme has it for code and tables.
+// Formulas that are wider than the window scroll: they must be reached for that, as code and tables are.
 function makeReachable() {
   for (const formula of document.querySelectorAll('mjx-container[display="true"]')) {
     if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;

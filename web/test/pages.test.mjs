@@ -44,7 +44,8 @@ function formulaFaults() {
 /** Change the window, and wait for the theme: it makes what scrolls now reachable, a third of a second later. */
 async function resize(page, width) {
   await page.setViewportSize({ width, height: 900 });
-  const reachable = () => [...document.querySelectorAll("pre")].every((e) => e.scrollWidth <= e.clientWidth || !e.tabIndex);
+  const reachable = () =>
+    [...document.querySelectorAll("pre")].every((code) => code.scrollWidth <= code.clientWidth || code.tabIndex === 0);
   await page.waitForFunction(reachable, null, { timeout: 5000 }).catch(() => {}); // axe will say which is not
 }
 

@@ -14,8 +14,9 @@ for (const file of [false, true]) {
       await using visit = await open("search.html?q=slerp", { file });
       const { page, problems } = visit;
       await page.getByText("Search finished").waitFor();
-      await page.locator("#search-results li a").first().waitFor();
-      const links = await page.locator("#search-results li a").evaluateAll((all) => all.map((a) => a.getAttribute("href")));
+      const results = page.locator("#search-results li a");
+      await results.first().waitFor();
+      const links = await results.evaluateAll((all) => all.map((a) => a.getAttribute("href")));
       const paths = links.map((link) => link.split(/[?#]/)[0]);
       assert.ok(paths.includes("chapters/11_consistency_and_inversion.html"), `found only ${paths}`);
       expectNone(paths.filter((path) => !existsSync(join(ROOT, path))), "results that lead nowhere");
