@@ -8,14 +8,17 @@ PLAYGROUND := _build/playground/mnist.onnx
 WORKERS ?= 2
 PORT ?= 8000
 
-.PHONY: book serve test test-web test-gpu refresh lint unit notebooks diffusers clean
+.PHONY: book serve pdf test test-web test-gpu refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
 	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
-serve: $(STAMP) $(WEB)  ## build, show the pages in the browser, build again on every change; another port: PORT=8001
+serve: $(STAMP) $(WEB) $(PLAYGROUND)  ## build, show the pages in the browser, build again on every change; another port: PORT=8001
 	$(BIN)/python tools/serve.py --port $(PORT)
+
+pdf: book  ## the whole book as one PDF, printed by Chromium; fails where a link is dead or something is too wide
+	$(BIN)/python tools/pdf.py
 
 test: lint book unit notebooks  ## all that CI checks
 

@@ -8,6 +8,6 @@ const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/goog
 export const CHROMIUM = [process.env.CHROMIUM ?? PLACES].flat().find((path) => existsSync(path));
 
 export const HOW_TO_INSTALL = `\
-The tests of the pages need Chromium, and ${process.env.CHROMIUM ?? PLACES.join(", ")} does not exist.
+This needs Chromium, and ${process.env.CHROMIUM ?? PLACES.join(", ")} does not exist.
   Debian:    apt-get install chromium
   elsewhere: install Chromium or Chrome and set CHROMIUM=/path/of/its/program`;
