@@ -13,8 +13,9 @@ from urllib.parse import urldefrag, urlparse
 
 from bs4 import BeautifulSoup, Tag
 
-# Nobody can press, open or follow these on paper. What waits for a script is hidden, or has another form in noscript.
-INTERFACE = ".no-print, .headerlink, [hidden], button, script, form, dialog, summary, .only-dark"
+# Nobody can press, open or follow these on paper, and it is never dark there. What waits for a script is hidden, or has
+# another form in noscript.
+INTERFACE = ".no-print, .headerlink, [hidden], button, script, form, dialog, summary, .only-dark, picture > source"
 # On paper these are their content: cells that the page folds away, links round pictures, what stands in for a script.
 WRAPPERS = "details, a.image-reference, noscript"
 NAMING = ("id", "for", "aria-labelledby", "aria-describedby", "aria-controls")
