@@ -35,7 +35,7 @@ notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the c
 		--nbval-cell-timeout 120 -W default -p no:cacheprovider chapters
 
 test-web: book  ## every page in Chromium; where there is none, it says how to install it
-	$(BIN)/node web/test/run.mjs
+	PYTHON="$(CURDIR)/$(BIN)/python" $(BIN)/node web/test/run.mjs
 
 # PyTorch lets NVIDIA's libraries round the factors of float32 convolutions to 10 bits (TF32), unless they are told not to.
 test-gpu: export NVIDIA_TF32_OVERRIDE := 0

@@ -23,9 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "web"
 
 FORMULA = re.compile(r"<mjx-container.*?</mjx-container>", re.DOTALL)
-MATHML = re.compile(
-    r"<mjx-assistive-mml.*?</mjx-assistive-mml>", re.DOTALL
-)  # for screens: Chromium prints nothing of it
+# MathML is for screens: Chromium prints nothing of it.
+MATHML = re.compile(r"<mjx-assistive-mml.*?</mjx-assistive-mml>", re.DOTALL)
 
 BOOK = Template("""\
 <!DOCTYPE html>
