@@ -70,6 +70,15 @@ def test_a_file_with_rounded_weights_takes_two_bytes_a_weight(exported):
     assert of_a_weight == pytest.approx(2.05 if b"conv_in.weight.high" in data else 4.05, abs=0.05)
 
 
+def test_rounding_to_11_bits_changes_a_noise_estimate_by_less_than_the_playground_says():
+    unet = load_pretrained("mnist")
+    xt, t = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.full((8,), 800)
+    with torch.no_grad():
+        difference = (unet(xt, t) - rounded(unet, 11)(xt, t)).abs()
+    assert 1e-5 < difference.mean() < 2e-3
+    assert difference.max() < 1e-2
+
+
 @given(st.integers(9, 16), st.integers(0, 2**32 - 1))
 def test_rounding_a_weight_errs_by_half_a_unit_at_most(bits, seed):
     weight = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(seed))

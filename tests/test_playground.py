@@ -12,7 +12,8 @@ from scipy import stats
 from ddim_lib import Schedule, ddim_sample, make_tau, slerp
 from ddim_lib.solvers import exponential_sample
 
-SCRIPT = Path(__file__).resolve().parent.parent / "web" / "test" / "walk.mjs"
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "web" / "test" / "walk.mjs"
 T, SIZE = 1000, 6
 
 
@@ -92,3 +93,13 @@ def test_seeds_and_images_have_noise_of_their_own():
     correlation = np.corrcoef(streams) - np.eye(9)
     assert np.abs(correlation).max() < 0.06
     assert javascript({"gaussians": [1, 0, 5000]}) == streams[3]
+
+
+def test_the_page_says_what_was_measured():
+    result = json.loads((ROOT / "results" / "playground.json").read_text())
+    ms, ratios = result["ms"], result["ratios"]
+    text = " ".join((ROOT / "playground.md").read_text().split())
+    browser, native = ms["browser"]["median"], ms["native_one_thread"]["median"]
+    assert f"takes {browser:.1f} ms in the browser and {native:.1f} ms in" in text
+    assert f"{browser / native:.1f} times as long" in text
+    assert f"need {ratios['product_browser_to_native']:.1f} times as long" in text
