@@ -20,7 +20,8 @@ from sphinx.ext.mathjax import html_visit_displaymath, html_visit_math
 WEB = Path(__file__).resolve().parent.parent / "web"
 FONTS = WEB / "node_modules" / "mathjax" / "es5" / "output" / "chtml" / "fonts" / "woff-v2"
 # What sphinx.ext.mathjax writes: TeX between \( \) in a span, and between \[ \] or as an environment in a div.
-INLINE = re.compile(r'(<span class="math [^>]*>)\\\((.*?)\\\)(</span>)', re.DOTALL)
+# Punctuation at a formula in the text stays with it: a browser would break the line between them.
+INLINE = re.compile(r'([(\[]*)(<span class="math [^>]*>)\\\((.*?)\\\)(</span>)([).,:;?!\]]*)', re.DOTALL)
 DISPLAY = re.compile(
     r'(<div class="[^"]*\bmath [^>]*>\s*(?:<span class="eqno">.*?</a></span>)?)'
     r"(?:\\\[(.*?)\\\]|(\\begin\{.*?))(</div>)",
@@ -32,7 +33,7 @@ Formula = tuple[str, str]  # ("inline" or "display", TeX)
 
 def formulas_of(page: str) -> list[Formula]:
     """The formulas of a page that are not typeset yet."""
-    inline = [("inline", html.unescape(found[2])) for found in INLINE.finditer(page)]
+    inline = [("inline", html.unescape(found[3])) for found in INLINE.finditer(page)]
     return inline + [("display", html.unescape(found[2] or found[3])) for found in DISPLAY.finditer(page)]
 
 
@@ -47,6 +48,13 @@ def typeset(formulas: list[Formula], macros: dict[str, object]) -> tuple[dict[Fo
     return dict(zip(formulas, result["html"], strict=True)), result["css"]
 
 
+def together(found: re.Match[str], formula: str) -> str:
+    """A typeset formula of the text, kept on one line with the punctuation before and after it."""
+    before, start, _, end, after = found.groups()
+    whole = f"{before}{start}{formula}{end}{after}"
+    return f'<span class="together">{whole}</span>' if before or after else whole
+
+
 def typeset_pages(app: Sphinx, error: Exception | None) -> None:
     """Replace the TeX of all pages of the build, and write the style sheet and its fonts."""
     if error or app.builder.math_renderer_name != "typeset":
@@ -57,7 +65,7 @@ def typeset_pages(app: Sphinx, error: Exception | None) -> None:
     known.update(formula for page in pages.values() for formula in formulas_of(page))
     done, css = typeset(sorted(known), app.config.mathjax3_config["tex"]["macros"])
     for path, page in pages.items():
-        new = INLINE.sub(lambda m: m[1] + done["inline", html.unescape(m[2])] + m[3], page)
+        new = INLINE.sub(lambda m: together(m, done["inline", html.unescape(m[3])]), page)
         new = DISPLAY.sub(lambda m: m[1] + done["display", html.unescape(m[2] or m[3])] + m[4], new)
         if new != page:
             path.write_text(new, encoding="utf-8")
