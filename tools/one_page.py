@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup, Tag
 # Nobody can press, open or follow these on paper, and it is never dark there. What waits for a script is hidden, or has
 # another form in noscript.
 INTERFACE = ".no-print, .headerlink, [hidden], button, script, form, dialog, summary, .dark-twin, picture > source"
-# On paper these are their content: cells that the page folds away, links round pictures, links to files of the site, what
+# On paper these are their content: cells that the page folds away, links round pictures and to files of the site, what
 # stands in for a script.
 WRAPPERS = "details, a.image-reference, a[href*='_static/'], noscript"
 NAMING = ("id", "for", "aria-labelledby", "aria-describedby", "aria-controls")
