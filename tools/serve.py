@@ -28,6 +28,8 @@ WATCHED = [
     "web/*.js",
     "web/*.mjs",
     "web/*.css",
+    "web/explorer/*",
+    "web/playground/*",
 ]
 
 
