@@ -11,7 +11,7 @@ PORT ?= 8000
 .PHONY: book serve pdf test test-web test-gpu refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
-	$(BIN)/jupyter-book build -W -n --keep-going --quiet .
+	$(BIN)/jupyter-book build --all -W -n --keep-going --quiet .
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 serve: $(STAMP) $(WEB) $(PLAYGROUND)  ## build, show the pages in the browser, build again on every change; another port: PORT=8001
@@ -20,7 +20,7 @@ serve: $(STAMP) $(WEB) $(PLAYGROUND)  ## build, show the pages in the browser, b
 pdf: book  ## the whole book as one PDF, printed by Chromium; fails where a link is dead or something is too wide
 	$(BIN)/python tools/pdf.py
 
-test: lint book unit notebooks  ## all that CI checks
+test: lint book unit notebooks  ## all that CI checks but the pages in a browser (test-web)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pages import rewrite
 from sphinx.application import Sphinx
 
 MENDS = [
@@ -46,10 +47,7 @@ def mend_pages(app: Sphinx, error: Exception | None) -> None:
     """Mend all pages of a build."""
     if error or app.builder.format != "html":
         return
-    for path in Path(app.outdir).rglob("*.html"):
-        page = path.read_text(encoding="utf-8")
-        if (mended := mend(page)) != page:
-            path.write_text(mended, encoding="utf-8")
+    rewrite(Path(app.outdir), lambda page, name: mend(page))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

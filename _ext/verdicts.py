@@ -39,7 +39,7 @@ def mark(equation: Equation, ledger: str) -> str:
 def add_marks(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
     """Put the marks into a page's body."""
     if app.builder.format == "html" and "body" in context:
-        ledger = "" if app.builder.name == "singlehtml" else context["pathto"]("ledger")
+        ledger = context["pathto"]("ledger")
         context["body"] = NUMBER.sub(lambda m: m[1] + mark(equations()[m[2]], ledger), context["body"])
 
 

@@ -10,7 +10,9 @@ import json
 import shutil
 from pathlib import Path
 
+from pages import rewrite
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -35,14 +37,19 @@ FETCHED = {
 }
 
 
+def check_files(app: Sphinx, config: Config) -> None:
+    """Raise ExtensionError, before anything is built, where a file or a package is missing."""
+    missing = [name for name in ["node_modules/mathjax", *FILES] if not (WEB / name).exists()]
+    if missing:
+        raise ExtensionError(f"web/{missing[0]} is missing: `make book` fetches or makes it")
+
+
 def copy_files(app: Sphinx, error: Exception | None) -> None:
-    """Copy each file; raises ExtensionError naming the first that is not there."""
+    """Copy each file."""
     if error or app.builder.format != "html":
         return
     for name, place in FILES.items():
         source, target = WEB / name, Path(app.outdir) / "_static" / place
-        if not source.exists():
-            raise ExtensionError(f"{source} is missing: `make book` installs it")
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.html"))
@@ -55,14 +62,13 @@ def copy_files(app: Sphinx, error: Exception | None) -> None:
 
 def state_sizes(out: Path) -> None:
     """Write into the playground's page how many bytes it fetches."""
-    folder, page = out / "_static" / "playground", out / "playground.html"
-    if page.exists():
-        sizes = {place: sum((folder / name).stat().st_size for name in names) for place, names in FETCHED.items()}
-        text = page.read_text(encoding="utf-8").replace("PLAYGROUND_BYTES", json.dumps(sizes))
-        page.write_text(text, encoding="utf-8")
+    folder = out / "_static" / "playground"
+    sizes = {place: sum((folder / name).stat().st_size for name in names) for place, names in FETCHED.items()}
+    rewrite(out, lambda page, name: page.replace("PLAYGROUND_BYTES", json.dumps(sizes)))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
+    app.connect("config-inited", check_files, priority=100)
     app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True}

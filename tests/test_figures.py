@@ -193,9 +193,3 @@ def test_a_page_has_each_picture_and_its_twin_and_loads_the_first_at_once(page):
     assert [re.search(r'alt="about (\w+)"', tag)[1] for tag in tags] == ["one", "one", "two", "two", "plain"]
     assert all('width="40" height="30"' in tag for tag in tags)
     assert (out / "_images" / "fig-one.png").exists()
-
-
-def test_the_book_as_one_page_for_printing_has_light_pictures_alone(page):
-    tags, _ = page("singlehtml")
-    assert len(tags) == 3
-    assert not any("loading" in tag or "dark-twin" in tag for tag in tags)

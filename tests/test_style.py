@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "ddim_lib").rglob("*.py"))
+TOOLS = sorted(path for name in ("tools", "_ext", "benchmarks") for path in (ROOT / name).glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 LONG_FUNCTIONS = {
@@ -90,23 +91,25 @@ def test_the_library_and_the_tests_are_looked_at():
     assert Path(__file__) in TESTS
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *TESTS, *CHAPTERS], ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path", [*LIBRARY, *TOOLS, *TESTS, *CHAPTERS], ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_the_name_that_means_two_things_is_not_used(path):
     assert banned_names(source_of(path)) == []
 
 
-@pytest.mark.parametrize("path", [*LIBRARY, *CHAPTERS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*LIBRARY, *TOOLS, *CHAPTERS], ids=lambda path: path.name)
 def test_nothing_unpickles(path):
     assert uses_of_pickle(source_of(path)) == []
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
-def test_a_file_of_the_library_holds_one_concept_in_250_lines(path):
+@pytest.mark.parametrize("path", [*LIBRARY, *TOOLS], ids=lambda path: path.name)
+def test_a_file_holds_one_concept_in_250_lines(path):
     assert len(path.read_text().splitlines()) <= 250
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
-def test_a_function_of_the_library_has_at_most_25_lines(path):
+@pytest.mark.parametrize("path", [*LIBRARY, *TOOLS], ids=lambda path: path.name)
+def test_a_function_has_at_most_25_lines(path):
     source = path.read_text()
     lengths = {f"{path.name}: {name}": body_lines(node, source) for name, node in functions(ast.parse(source))}
     assert {name: n for name, n in lengths.items() if n > 25 and name not in LONG_FUNCTIONS} == {}

@@ -112,7 +112,7 @@ def ledger() -> str:
     lines, chapters = library_lines(), book()
     counts = Counter(equation.kind for _, found in chapters.values() for equation in found)
     summary = ", ".join(f"{counts[kind]} {kind}" for kind in [*KINDS.values(), "unchecked"] if counts[kind])
-    page = [INTRODUCTION, f"{counts.total()} equations: {summary}.\n"]
+    page = [INTRODUCTION, f"{counts.total()} equations: {summary.replace('definition', 'definitions')}.\n"]
     for path, (title, found) in chapters.items():
         if found:
             page += [f"## [{title}](chapters/{path.name})\n", "| equation | check |", "| --- | --- |"]

@@ -12,7 +12,7 @@ from livereload import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-BUILD = ["jupyter-book", "build", "-W", "-n", "--keep-going", "--quiet", "."]
+BUILD = ["jupyter-book", "build", "--all", "-W", "-n", "--keep-going", "--quiet", "."]
 WATCHED = [
     "*.md",
     "_config.yml",
@@ -21,6 +21,7 @@ WATCHED = [
     "chapters/*.ipynb",
     "ddim_lib/*.py",  # chapters show parts of it
     "images/*",
+    "images/dark/*",
     "results/*",
     "_ext/*.py",
     "_static/*",

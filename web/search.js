@@ -1,7 +1,7 @@
 // What a result of the search shows of its page: its prose, without the headings for print, marks and links.
 // Runs after Sphinx's searchtools.js, on the search page only.
 
-const ignored = "#jb-print-docs-body, .headerlink, .verdict, .prev-next-footer";
+const ignored = "#jb-print-docs-body, .headerlink, .verdict, .prev-next-footer, summary, .playground, .explorer";
 
 // A page that was opened from a disk may not read other pages: its results are titles alone.
 if (location.protocol === "file:") {
@@ -12,6 +12,7 @@ const textOf = Search.htmlToText;
 Search.htmlToText = (html, anchor) => {
   const page = new DOMParser().parseFromString(html, "text/html");
   page.querySelectorAll(ignored).forEach((element) => element.remove());
+  page.querySelectorAll("dt").forEach((term) => term.append(": ")); // else it runs into its definition
   page.body.querySelector("[role=main]")?.append(...page.querySelectorAll("[role=main] .highlight")); // code last
   return textOf(page.documentElement.outerHTML, anchor);
 };

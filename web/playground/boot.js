@@ -26,23 +26,25 @@
   function describe() {
     message.textContent =
       `The playground runs the book’s MNIST network on your machine. It downloads ${megabytes(bytes[chosen()])} from `
-      + "this site, once; after that it needs no network.";
+      + "this site; once loaded, it works without an internet connection.";
     button.textContent = `Load the network (${megabytes(bytes[chosen()])})`;
   }
 
   async function load() {
-    button.disabled = true;
+    const provider = chosen();
+    button.disabled = providers.disabled = true;
     progress.hidden = false;
     let loaded = 0;
-    const tell = (count) => (progress.value = (loaded += count) / bytes[chosen()]);
+    const tell = (count) => (progress.value = (loaded += count) / bytes[provider]);
     try {
       const { start } = await import(`${folder}playground.js`);
-      await start(root, chosen(), tell);
+      await start(root, provider, tell);
       root.querySelector(".playground-gate").hidden = true;
     } catch (error) {
       progress.hidden = true;
-      button.disabled = false;
+      button.disabled = providers.disabled = false;
       message.textContent = `The network could not be loaded: ${error.message}. ${below}`;
+      button.focus();
     }
   }
 
@@ -51,12 +53,14 @@
     message.textContent = `${missing} ${below}`;
     return;
   }
-  describe();
-  button.hidden = false;
   button.addEventListener("click", load);
   providers.addEventListener("change", describe);
-  import(`${folder}network.js`).then(async ({ hasWebGPU }) => {
-    providers.hidden = !(await hasWebGPU());
-    describe();
-  });
+  import(`${folder}network.js`)
+    .then(({ hasWebGPU }) => hasWebGPU())
+    .catch(() => false)
+    .then((found) => {
+      providers.hidden = !found;
+      describe();
+      button.hidden = false;
+    });
 })();

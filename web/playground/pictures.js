@@ -19,18 +19,17 @@ export function drawBatch(canvas, batch, side, columns = Math.ceil(Math.sqrt(bat
   }
 }
 
-/** Append a row of images with a caption to a list, newest first. */
-export function keepRow(list, batch, side, caption) {
+/** Put images with a caption at the head of a list. */
+export function keepImages(list, batch, side, caption) {
   const item = document.createElement("li");
   const canvas = document.createElement("canvas");
-  const count = batch.length / side ** 2;
-  drawBatch(canvas, batch, side, count);
-  canvas.style.maxWidth = `${4 * count}rem`;
+  const columns = Math.min(8, batch.length / side ** 2);
+  drawBatch(canvas, batch, side, columns);
+  canvas.style.maxWidth = `${4 * columns}rem`;
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `Samples, ${caption}`);
   const text = document.createElement("span");
   text.textContent = caption;
   item.append(canvas, text);
   list.prepend(item);
-  list.hidden = false;
 }

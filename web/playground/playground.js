@@ -2,7 +2,7 @@
 
 import { drawBatch as drawNoise, gaussians } from "./noise.js";
 import { loadNetwork } from "./network.js";
-import { drawBatch, keepRow } from "./pictures.js";
+import { drawBatch, keepImages } from "./pictures.js";
 import { ddimSample, exponentialSample, linearAlphaBar, makeTau, slerp } from "./sampler.js";
 
 const COMPARED = [5, 10, 20, 50, 100]; // numbers of steps
@@ -11,31 +11,32 @@ const COMPARED = [5, 10, 20, 50, 100]; // numbers of steps
 export async function start(root, provider, onProgress) {
   const network = await loadNetwork(provider, onProgress);
   for (const part of ["controls", "pictures", "numbers"]) root.querySelector(`.playground-${part}`).hidden = false;
-  new Playground(root, network);
-  say(root, `The network is loaded; its result differs from PyTorch’s by at most ${network.error.toExponential(0)}.`);
+  const playground = new Playground(root, network);
+  playground.say(`The network is loaded. Its result differs from PyTorch’s by less than ${roundedUp(network.error)}.`);
+  await playground.step();
   root.querySelector("[name=start]").focus();
 }
-
-const say = (root, text) => (root.querySelector(".playground-status").textContent = text);
 
 class Playground {
   constructor(root, network) {
     this.root = root;
     this.network = network;
+    this.side = network.info.shape[1];
     this.alphaBar = linearAlphaBar(network.info.T);
     this.form = root.querySelector("form");
+    this.kept = root.querySelector(".playground-kept");
     this.walk = null; // the walk under way, an async generator
+    this.settle = null; // tells whoever waits for the walk whether it came to its end
     this.busy = Promise.resolve(); // settles when no evaluation is under way
     this.paused = false;
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.restart();
+      this.start();
     });
-    this.form.addEventListener("input", (event) => this.changed(event.target));
-    for (const name of ["pause", "step", "keep", "compare"]) {
+    this.form.addEventListener("input", () => this.changed());
+    for (const name of ["pause", "step", "keep", "compare", "clear"]) {
       this.form.elements[name].addEventListener("click", () => this[name]());
     }
-    this.showValues();
   }
 
   /** What the controls say. */
@@ -48,121 +49,175 @@ class Playground {
   }
 
   /** The walk that the settings describe. Each image has its streams, so that it does not depend on the others. */
-  begin({ S, eta, images, seed, seed2, weight, solver }) {
-    const [rows, columns] = this.network.info.shape.slice(1);
+  walkOf({ S, eta, images, seed, seed2, weight, solver }) {
+    const { network, alphaBar } = this;
+    const size = this.side ** 2;
     const streams = Array.from({ length: images }, (_, i) => gaussians(seed, i));
     const others = Array.from({ length: images }, (_, i) => gaussians(seed2, i));
-    const size = rows * columns;
     const xT = new Float32Array(images * size);
     streams.forEach((draw, i) => xT.set(slerp(draw(size), others[i](size), weight), i * size));
-    const tau = makeTau(this.network.info.T, S);
-    this.network.times.length = 0;
-    if (solver === "exponential") return exponentialSample(this.network.model, this.alphaBar, xT, tau);
-    return ddimSample(this.network.model, this.alphaBar, xT, tau, eta, () => drawNoise(streams, size));
+    const tau = makeTau(network.info.T, S);
+    if (solver === "exponential") return exponentialSample(network.model, alphaBar, xT, tau);
+    return ddimSample(network.model, alphaBar, xT, tau, eta, () => drawNoise(streams, size));
   }
 
-  /** End the walk under way, if any, and start another from x_T. */
-  async restart({ paused = false } = {}) {
-    this.walk = null;
-    await this.busy;
+  /** End the walk under way, if any, and make another; null if a control is not valid. */
+  prepare() {
+    if (!this.form.reportValidity()) return null;
+    this.leave(false);
     this.described = this.settings();
-    const walk = (this.walk = this.begin(this.described));
-    this.setPaused(paused);
-    say(this.root, `Sampling: ${describe(this.described)}.`);
-    if (!paused) await this.go(walk);
+    this.walk = this.walkOf(this.described);
+    return this.walk;
+  }
+
+  /** Sample from x_T on. The promise says whether the walk came to its end: false if another took its place. */
+  start() {
+    const walk = this.prepare();
+    if (!walk) return Promise.resolve(false);
+    this.setPaused(false);
+    this.say(`Sampling: ${describe(this.described)}.`);
+    return new Promise((settle) => {
+      this.settle = settle;
+      this.go(walk);
+    });
   }
 
   /** Show states until the walk ends, is paused, or gives way to another. */
   async go(walk) {
-    while (this.walk === walk && !this.paused && (await this.advance(walk)));
+    while (this.walk === walk && !this.paused) await this.advance(walk);
   }
 
-  /** Show the next state; false at the end. One evaluation at a time, whoever asks. */
+  /** Show the next state; one evaluation at a time, whoever asks. */
   advance(walk) {
-    const next = this.busy.then(async () => {
-      if (this.walk !== walk) return false;
-      const { value } = await walk.next();
-      if (this.walk !== walk) return false;
-      this.show(value);
+    this.busy = this.busy.then(async () => {
+      if (this.walk !== walk) return;
+      if (this.timed !== walk) this.network.times.length = 0;
+      this.timed = walk;
+      try {
+        const { value } = await walk.next();
+        if (this.walk === walk) this.show(value, this.described);
+      } catch (error) {
+        if (this.walk === walk) this.leave(false);
+        this.say(`Sampling stopped: ${error.message}.`);
+      }
       await new Promise(requestAnimationFrame);
-      return value.t > 0;
     });
-    this.busy = next.catch((error) => say(this.root, `Sampling stopped: ${error.message}.`));
-    return next;
+    return this.busy;
   }
 
-  show(state) {
-    this.state = state;
-    const side = this.network.info.shape[1];
+  show(state, settings) {
+    this.shown = { state, settings };
     for (const canvas of this.root.querySelectorAll("[data-shows]")) {
-      drawBatch(canvas, state[canvas.dataset.shows], side);
+      drawBatch(canvas, state[canvas.dataset.shows], this.side);
       canvas.setAttribute("aria-label", `${canvas.dataset.shows === "xt" ? "x_t" : "predicted x_0"} at t = ${state.t}`);
     }
     const ms = median(this.network.times);
     this.root.querySelector(".playground-numbers").textContent =
-      `t = ${state.t}; ${state.evaluations} of ${this.described.S} network evaluations, ${ms.toFixed(ms < 10 ? 1 : 0)} ms a `
-      + `step; 1,000 steps would take ${seconds(1000 * ms)}`;
+      `t = ${state.t}; ${state.evaluations} of ${settings.S} network evaluations, ${ms.toFixed(ms < 10 ? 1 : 0)} ms a step `
+      + `for ${count(settings.images)}; 1,000 steps would take ${duration(1000 * ms)}`;
     this.form.elements.keep.disabled = false;
     if (state.t > 0) return;
+    this.leave(true);
+    this.say(`Done: ${describe(settings)}.`);
+  }
+
+  /** There is no walk any more. */
+  leave(reachedTheEnd) {
     this.walk = null;
+    this.settle?.(reachedTheEnd);
+    this.settle = null;
     this.setPaused(false);
-    say(this.root, `Done: ${describe(this.described)}.`);
   }
 
   setPaused(paused) {
+    const { pause, start } = this.form.elements;
     this.paused = paused;
-    this.form.elements.pause.disabled = !this.walk;
-    this.form.elements.pause.textContent = paused ? "Go on" : "Pause";
+    if (!this.walk && document.activeElement === pause) start.focus(); // a disabled button would lose the focus
+    pause.disabled = !this.walk;
+    pause.textContent = paused ? "Go on" : "Pause";
   }
 
   pause() {
     this.setPaused(!this.paused);
-    if (!this.paused) this.go(this.walk);
+    this.go(this.walk);
   }
 
   /** One more evaluation, from x_T if no walk is under way. */
   async step() {
-    if (!this.walk) await this.restart({ paused: true });
+    const walk = this.walk ?? this.prepare();
+    if (!walk) return;
     this.setPaused(true);
-    await this.advance(this.walk);
+    await this.advance(walk);
   }
 
   keep() {
-    const when = this.state.t > 0 ? `, predicted at t = ${this.state.t}` : "";
-    const list = this.root.querySelector(".playground-kept");
-    keepRow(list, this.state.x0Pred, this.network.info.shape[1], describe(this.described) + when);
+    const { state, settings } = this.shown;
+    const when = state.t > 0 ? `, predicted at t = ${state.t}` : "";
+    keepImages(this.kept, state.x0Pred, this.side, describe(settings) + when);
+    this.showKept();
   }
 
-  /** The same noise with several numbers of steps: with eta = 0 the images stay the same. */
+  clear() {
+    this.kept.replaceChildren();
+    this.showKept();
+    this.form.elements.start.focus();
+  }
+
+  showKept() {
+    this.kept.hidden = this.form.elements.clear.hidden = this.kept.children.length === 0;
+  }
+
+  /** Sample from the same noise with several numbers of steps, and keep the images of each. */
   async compare() {
-    for (const S of COMPARED) {
+    const set = (S) => {
       this.form.elements.S.value = S;
       this.showValues();
-      await this.restart();
-      if (this.state?.t !== 0 || this.described.S !== S) return; // the reader did something else
+    };
+    const before = this.form.elements.S.value;
+    for (const S of COMPARED) {
+      set(S);
+      if (!(await this.start())) return; // the reader did something else
       this.keep();
     }
+    set(before);
   }
 
-  changed(control) {
+  /** Sample anew with what the controls say; if paused, the first step of it. A slider that is dragged asks often. */
+  async changed() {
     this.showValues();
-    if (this.form.checkValidity() && (this.walk || control.name === "weight")) this.restart();
+    const turn = (this.turn = Symbol("turn"));
+    await this.busy;
+    if (this.turn !== turn || !this.form.checkValidity()) return;
+    if (!this.paused) this.start();
+    else if (this.prepare()) this.step();
   }
 
   showValues() {
     for (const input of this.form.querySelectorAll("[type=range]")) {
-      input.parentElement.querySelector("output").textContent = input.value;
+      input.parentElement.querySelector(".playground-value").textContent = input.value;
     }
     this.form.elements.eta.disabled = this.form.elements.solver.value !== "ddim";
   }
+
+  say(text) {
+    this.root.querySelector(".playground-status").textContent = text;
+  }
 }
+
+const count = (images) => `${images} ${images === 1 ? "image" : "images"}`;
 
 function describe({ S, eta, images, seed, seed2, weight, solver }) {
   const noise = weight > 0 ? `seeds ${seed} and ${seed2} at ${weight}` : `seed ${seed}`;
   const method = solver === "ddim" ? `η = ${eta}` : "second order";
-  return `${images} ${images === 1 ? "image" : "images"}, S = ${S}, ${method}, ${noise}`;
+  return `${count(images)}, S = ${S}, ${method}, ${noise}`;
 }
 
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0;
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 
-const seconds = (ms) => (ms < 60_000 ? `${(ms / 1000).toFixed(0)} s` : `${(ms / 60_000).toFixed(1)} min`);
+const duration = (ms) => (ms < 60_000 ? `${(ms / 1000).toFixed(0)} s` : `${(ms / 60_000).toFixed(1)} min`);
+
+/** The next power of ten above a small number, written out. */
+function roundedUp(value) {
+  const digits = Math.max(0, -Math.ceil(Math.log10(Math.max(value, 1e-9))));
+  return (10 ** -digits).toFixed(digits);
+}

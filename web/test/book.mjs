@@ -107,3 +107,15 @@ export async function closeBrowser() {
   await (await browser)?.close();
   for (const server of servers.values()) (await server).close();
 }
+
+/** Whether the focus is on what `selector` says. */
+export const focusIs = (page, selector) => page.evaluate((s) => document.activeElement.matches(s), selector);
+
+/** Press Tab, or another key, until the focus is on what `selector` says; fail after `most` times. */
+export async function tabTo(page, selector, { key = "Tab", most = 200 } = {}) {
+  for (let i = 0; i < most; i++) {
+    await page.keyboard.press(key);
+    if (await focusIs(page, selector)) return;
+  }
+  throw new Error(`${most} times ${key} do not reach ${selector}`);
+}

@@ -3,21 +3,11 @@
 import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import { violations } from "./axe.mjs";
-import { closeBrowser, expectNone, open } from "./book.mjs";
+import { closeBrowser, expectNone, focusIs, open, tabTo } from "./book.mjs";
 
 const CHAPTER = "chapters/04_undetermined_coefficients.html";
-const focusIs = (page, selector) => page.evaluate((s) => document.activeElement.matches(s), selector);
 
 after(closeBrowser);
-
-/** Press Tab until the focus is on what `selector` says; fail after `most` times. */
-async function tabTo(page, selector, most = 200) {
-  for (let i = 0; i < most; i++) {
-    await page.keyboard.press("Tab");
-    if (await focusIs(page, selector)) return;
-  }
-  assert.fail(`${most} times Tab do not reach ${selector}`);
-}
 
 describe("keyboard", () => {
   it("the first Tab offers to skip to the text", async () => {
@@ -56,7 +46,7 @@ describe("keyboard", () => {
       await using visit = await open(CHAPTER, { width: 390 });
       const { page, problems } = visit;
       const drawer = page.locator(`#pst-${side}-sidebar-modal`);
-      await tabTo(page, `.${side}-toggle`, 20);
+      await tabTo(page, `.${side}-toggle`, { most: 20 });
       await page.keyboard.press("Enter");
       await drawer.waitFor({ state: "visible" });
       expectNone(await violations(page), `accessibility with the ${side} drawer open`);

@@ -1,5 +1,6 @@
 // Every link, picture, script, style sheet and font that a page asks for is in the book, every anchor on its page.
 
+import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -17,15 +18,19 @@ function read(html) {
   return { ids: [...values("[id]", "id"), ...values("a[name]", "name")], links: [...new Set(links)] };
 }
 
+/** The file of the book that a path on its host stands for. */
+function targetOf(pathname) {
+  const place = pathname.startsWith(PREFIX) ? pathname.slice(PREFIX.length) : pathname.slice(1);
+  return decodeURIComponent(place) || "index.html";
+}
+
 /** What is wrong with a link of a page, or undefined. */
 function fault(path, link) {
   if (/^(https?:|mailto:|data:)/.test(link)) return undefined;
   const url = new URL(link, `http://book/${path}`);
-  const place = url.pathname.startsWith(PREFIX) ? url.pathname.slice(PREFIX.length) : url.pathname.slice(1);
-  const target = decodeURIComponent(place) || "index.html";
+  const target = targetOf(url.pathname);
   const anchor = decodeURIComponent(url.hash.slice(1));
   if (!existsSync(join(ROOT, target))) return `${link}: there is no ${target}`;
-  if (target.endsWith(".css")) sheets.add(target);
   if (anchor && !found.get(target)?.ids.has(anchor)) return `${link}: no element of ${target} has the id ${anchor}`;
   return undefined;
 }
@@ -36,6 +41,8 @@ describe("links", () => {
     for (const path of pages()) {
       const { ids, links } = await visit.page.evaluate(read, readFileSync(join(ROOT, path), "utf8"));
       found.set(path, { ids: new Set(ids), links });
+      const targets = links.map((link) => targetOf(new URL(link, `http://book/${path}`).pathname));
+      for (const target of targets.filter((name) => name.endsWith(".css"))) sheets.add(target);
     }
     await closeBrowser();
   });
@@ -48,6 +55,7 @@ describe("links", () => {
   }
 
   it("style sheets", () => {
+    assert.ok(sheets.size > 5, "the pages ask for hardly any style sheets");
     for (const sheet of sheets) {
       const text = readFileSync(join(ROOT, sheet), "utf8");
       const files = [...text.matchAll(/url\(["']?(?!data:|#)([^"')?#]+)/g)].map(([, file]) => file);

@@ -7,24 +7,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { closeBrowser, expectNone, open, ROOT } from "./book.mjs";
+import { saysDone } from "./playground.mjs";
 
 const PYTHON = process.env.PYTHON ?? "python3";
 const FOLDER = join(ROOT, "_static/playground");
 const info = JSON.parse(readFileSync(join(FOLDER, "mnist.json"), "utf8"));
 
 after(closeBrowser);
-
-const status = (page) => page.locator(".playground-status");
-const saysDone = (page, text) => status(page).filter({ hasText: text }).waitFor({ timeout: 60_000 });
-
-/** Open the page and load the network by the keyboard alone. */
-async function loaded(options) {
-  const visit = await open("playground.html", options);
-  await visit.page.locator(".playground-load").focus();
-  await visit.page.keyboard.press("Enter");
-  await saysDone(visit.page, "The network is loaded");
-  return visit;
-}
 
 test("says how much it downloads, and downloads nothing before the click", async () => {
   const fetched = [];
@@ -34,8 +23,8 @@ test("says how much it downloads, and downloads nothing before the click", async
   const bytes = JSON.parse(await page.locator(".playground").getAttribute("data-bytes"));
   assert.ok(bytes.wasm < 8e6, `${bytes.wasm} bytes are more than 8 MB`);
   const said = `${(bytes.wasm / 1e6).toFixed(1)} MB`;
+  await page.getByRole("button", { name: `Load the network (${said})` }).waitFor();
   assert.match(await page.locator(".playground-message").textContent(), new RegExp(`It downloads ${said}`));
-  assert.equal(await page.locator(".playground-load").textContent(), `Load the network (${said})`);
   assert.deepEqual(fetched.filter((url) => /onnx|wasm|mnist\./.test(url)), []);
   expectNone(problems, "errors and requests");
 });
@@ -68,71 +57,6 @@ test("the same noise gives the samples of ddim_lib", { timeout: 300_000 }, async
   }
 });
 
-test("samples digits, by keyboard alone and without network once it is loaded", { timeout: 300_000 }, async () => {
-  await using visit = await loaded({ width: 390 });
-  const { page, problems } = visit;
-  await page.context().setOffline(true);
-  await page.keyboard.press("Enter"); // the focus is on Start
-  await saysDone(page, "Done: 4 images, S = 20, η = 0, seed 1.");
-  assert.match(
-    await page.locator(".playground-numbers").textContent(),
-    /^t = 0; 20 of 20 network evaluations, [\d.]+ ms a step; 1,000 steps would take [\d.]+ (s|min)$/,
-  );
-  const ink = await page.evaluate(() => {
-    const canvas = document.querySelector("[data-shows=x0Pred]");
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    const greys = data.filter((_, k) => k % 4 === 0);
-    const share = (test) => greys.filter(test).length / greys.length;
-    return { black: share((grey) => grey < 16), white: share((grey) => grey > 239) };
-  });
-  assert.ok(ink.black > 0.6 && ink.white > 0.03 && ink.white < 0.25, `not like digits: ${JSON.stringify(ink)}`);
-
-  await page.locator("[name=S]").focus();
-  await page.keyboard.press("Home");
-  await page.keyboard.press("ArrowRight");
-  await page.keyboard.press("ArrowRight");
-  assert.equal(await page.locator("label:has([name=S]) output").textContent(), "3");
-  for (const [t, evaluations] of [[1000, 1], [666, 2], [333, 3], [0, 3]]) {
-    await page.locator("[name=step]").press("Enter");
-    await page.locator(".playground-numbers").filter({ hasText: `t = ${t}; ${evaluations} of 3` }).waitFor();
-  }
-  await page.locator("[name=keep]").press("Enter");
-  assert.match(await page.locator(".playground-kept li").first().textContent(), /^4 images, S = 3, η = 0, seed 1$/);
-  await page.locator("[name=solver]").selectOption("exponential");
-  assert.ok(await page.locator("[name=eta]").isDisabled());
-  expectNone(problems, "errors and requests");
-});
-
-test("pauses and goes on; the weight mixes two seeds", { timeout: 300_000 }, async () => {
-  await using visit = await loaded();
-  const { page, problems } = visit;
-  const picture = () => page.locator("[data-shows=x0Pred]").evaluate((canvas) => canvas.toDataURL());
-  await page.locator("[name=S]").fill("60");
-  await page.locator("[name=images]").fill("1");
-  await page.locator("[name=start]").click();
-  await page.locator(".playground-numbers").filter({ hasText: "evaluations" }).waitFor();
-  await page.locator("[name=pause]").click();
-  assert.equal(await page.locator("[name=pause]").textContent(), "Go on");
-  await page.waitForTimeout(300); // an evaluation may have been under way
-  const before = await picture();
-  await page.waitForTimeout(500);
-  assert.equal(await picture(), before);
-  await page.locator("[name=pause]").click();
-  await saysDone(page, "Done: 1 image, S = 60");
-  const one = await picture();
-  assert.notEqual(one, before);
-  await page.locator("[name=S]").fill("5");
-  await page.locator("[name=weight]").fill("1");
-  await saysDone(page, "Done: 1 image, S = 5, η = 0, seeds 1 and 2 at 1.");
-  const mixed = await picture();
-  await page.locator("[name=weight]").fill("0");
-  await page.locator("[name=seed]").fill("2");
-  await page.locator("[name=start]").click();
-  await saysDone(page, "Done: 1 image, S = 5, η = 0, seed 2.");
-  assert.equal(await picture(), mixed);
-  expectNone(problems, "errors and requests");
-});
-
 for (const [what, options, said] of [
   ["from the disk", { file: true }, /opened from disk/],
   ["without WebAssembly", { prepare: (page) => page.addInitScript(() => delete globalThis.WebAssembly) }, /WebAssembly switched off/],
@@ -159,6 +83,26 @@ test("a network that cannot be fetched is told, and can be tried again", async (
   await page.unroute("**/mnist.onnx.gz");
   await page.locator(".playground-load").click();
   await saysDone(page, "The network is loaded");
+});
+
+test("a failure of the network is told, and ends the walk", async () => {
+  const breaks = `let calls = 0;
+    onmessage = async ({ data }) => {
+      if (data.load) return postMessage({ ready: true });
+      if (calls++ > 0) return postMessage({ error: "out of memory" });
+      const { eps } = await (await fetch("mnist.json")).json();
+      postMessage({ eps: Float32Array.from(eps), ms: 1 });
+    };`;
+  const prepare = (page) =>
+    page.route("**/worker.js", (route) => route.fulfill({ contentType: "text/javascript", body: breaks }));
+  await using visit = await open("playground.html", { prepare });
+  const { page, problems } = visit;
+  await page.locator(".playground-load").click();
+  await saysDone(page, "Sampling stopped: out of memory.");
+  assert.ok(await page.locator("[name=pause]").isDisabled());
+  await page.locator("[name=start]").click();
+  await saysDone(page, "Sampling stopped: out of memory.");
+  expectNone(problems, "errors");
 });
 
 test("the sampler's comments have the book's equation numbers", () => {
