@@ -44,9 +44,9 @@ def check_files(app: Sphinx, config: Config) -> None:
         raise ExtensionError(f"web/{missing[0]} is missing: `make book` fetches or makes it")
 
 
-def copy_files(app: Sphinx, error: Exception | None) -> None:
-    """Copy each file."""
-    if error or app.builder.format != "html":
+def copy_files(app: Sphinx) -> None:
+    """Copy each file, before pages ask for it by its digest."""
+    if app.builder.format != "html":
         return
     for name, place in FILES.items():
         source, target = WEB / name, Path(app.outdir) / "_static" / place
@@ -57,18 +57,20 @@ def copy_files(app: Sphinx, error: Exception | None) -> None:
             shutil.copyfile(source, target)
         elif not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
             target.write_bytes(gzip.compress(source.read_bytes(), 9, mtime=0))
-    state_sizes(Path(app.outdir))
 
 
-def state_sizes(out: Path) -> None:
+def state_sizes(app: Sphinx, error: Exception | None) -> None:
     """Write into the playground's page how many bytes it fetches."""
-    folder = out / "_static" / "playground"
+    if error or app.builder.format != "html":
+        return
+    folder = Path(app.outdir) / "_static" / "playground"
     sizes = {place: sum((folder / name).stat().st_size for name in names) for place, names in FETCHED.items()}
-    rewrite(out, lambda page, name: page.replace("PLAYGROUND_BYTES", json.dumps(sizes)))
+    rewrite(Path(app.outdir), lambda page, name: page.replace("PLAYGROUND_BYTES", json.dumps(sizes)))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("config-inited", check_files, priority=100)
-    app.connect("build-finished", copy_files)
+    app.connect("builder-inited", copy_files)
+    app.connect("build-finished", state_sizes)
     return {"parallel_read_safe": True}
