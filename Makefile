@@ -11,6 +11,7 @@ PORT ?= 8000
 .PHONY: book serve pdf test test-web test-gpu refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
+	rm -rf _build/html  # what an earlier build left would stay, and change what pages ask for
 	$(BIN)/jupyter-book build --all -W -n --keep-going --quiet .
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 

@@ -43,7 +43,7 @@ def cut_font(source: Path, target: Path, characters: set[int]) -> None:
     """Write those characters of a font, as WOFF and without its names."""
     options = Options()
     options.flavor, options.name_IDs = "woff", []
-    font, subsetter = TTFont(source), Subsetter(options)
+    font, subsetter = TTFont(source, recalcTimestamp=False), Subsetter(options)
     subsetter.populate(unicodes=characters)
     subsetter.subset(font)
     font.flavor = "woff"
