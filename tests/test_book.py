@@ -150,12 +150,12 @@ def test_no_file_names_a_package_registry_or_a_path_of_one_machine():
 
 def test_ci_runs_the_commands_of_the_readme():
     script = (ROOT / ".ci" / "run").read_text()
-    assert re.findall(r"^(?:exec )?make (\S+)$", script, re.MULTILINE) == ["test", "test-web"]
+    assert re.findall(r"^(?:exec )?make (\S+)", script, re.MULTILINE) == ["test", "test-web", "pdf"]
     assert "\nexport CI=true" in script
     workflow = (ROOT / ".github/workflows/ci.yml").read_text()
     assert "- run: make diffusers\n" in workflow
     assert "- run: bash .ci/run\n" in workflow
-    for command in ("test", "test-web"):
+    for command in ("test", "test-web", "pdf"):
         assert f"\nmake {command} " in (ROOT / "README.md").read_text()
         assert (ROOT / "Makefile").read_text().count(f"\n{command}:") == 1
 
