@@ -13,6 +13,8 @@ Search.htmlToText = (html, anchor) => {
   const page = new DOMParser().parseFromString(html, "text/html");
   page.querySelectorAll(ignored).forEach((element) => element.remove());
   page.querySelectorAll("dt").forEach((term) => term.append(": ")); // else it runs into its definition
+  const term = anchor && page.querySelector(`dt${anchor}`);
+  if (term) return term.textContent + term.nextElementSibling.textContent;
   page.body.querySelector("[role=main]")?.append(...page.querySelectorAll("[role=main] .highlight")); // code last
   return textOf(page.documentElement.outerHTML, anchor);
 };
