@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WEB := web/node_modules/.package-lock.json
 PLAYGROUND := _build/playground/mnist.onnx
+COVERED := _build/coverage/coverage.json
 WORKERS ?= 2
 PORT ?= 8000
 
@@ -28,8 +29,13 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
-unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests
+unit: $(STAMP)  ## the tests; fails, too, where they leave too much of the library out
+	mkdir -p $(dir $(COVERED))
+	rm -f $(dir $(COVERED))*
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(WORKERS) tests
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet -o $(COVERED)
+	$(BIN)/python tools/covered.py $(COVERED)
 
 notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the committed ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-current-env \
