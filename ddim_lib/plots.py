@@ -1,19 +1,21 @@
-"""Drawing: functions that take an Axes and arrays, and the tiling of image batches."""
+"""Drawing: functions that take an Axes and arrays, and the tiling of image batches.
+
+matplotlib is imported where it is used: it takes longer than all else that ``import ddim_lib`` needs beside PyTorch.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-import matplotlib.image
 import numpy as np
 import torch
-from cycler import cycler
-from matplotlib.axes import Axes
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WAYS = {
     "eta=0": ("o-", "η = 0"),
@@ -57,6 +59,8 @@ def save_grid(path: Path, images: Tensor, columns: int = 10, scale: int = 2) -> 
 
 def sheet_png(images: Tensor, columns: int = 10, scale: int = 2) -> bytes:
     """What :func:`save_grid` writes."""
+    import matplotlib.image
+
     file = io.BytesIO()
     sheet = tile(images, columns).repeat(scale, axis=0).repeat(scale, axis=1)
     matplotlib.image.imsave(file, sheet, format="png")
@@ -71,6 +75,9 @@ def show_images(ax: Axes, images: Tensor, columns: int) -> None:
 
 def use_style() -> None:
     """Set matplotlib's defaults for the book: large type, and Okabe and Ito's colour-blind safe palette."""
+    import matplotlib
+    from cycler import cycler
+
     matplotlib.rcParams.update(
         {
             "axes.grid": True,
