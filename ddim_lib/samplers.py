@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .forward import check_alpha_bar, check_same, per_sample, predict_eps, predict_x0, root
+from .forward import check_alpha_bar, check_same, in_double, per_sample, predict_eps, predict_x0, root, shown
 from .schedules import Schedule
 from .unet import EpsModel
 from .walks import Step, check_walk, evaluate
@@ -57,12 +57,12 @@ def ddim_coefficients(
 
 def _direction(alpha_bar_s: Tensor | float, sigma: Tensor | float) -> Tensor:
     """sqrt(1 - alpha_bar_s - sigma^2), what multiplies eps in x_s; raises ValueError where there is no real root."""
-    sigma = torch.as_tensor(sigma, dtype=torch.float64)
-    variance, room = sigma.square(), torch.as_tensor(1 - alpha_bar_s, dtype=torch.float64)
-    if not ((sigma >= 0) & (variance <= room * (1 + 1e-12))).all():  # eq-range
-        limits = f"0 <= sigma^2 <= 1 - alpha_bar_s = {room.tolist()}"
-        raise ValueError(f"sigma must satisfy {limits}, got sigma = {sigma.tolist()}")
-    return (room - variance).clamp(min=0).sqrt()
+    sigma, room = in_double(sigma), in_double(1 - alpha_bar_s)
+    variance = sigma * sigma
+    if not torch.all(torch.as_tensor((sigma >= 0) & (variance <= room * (1 + 1e-12)))):  # eq-range
+        limits = f"0 <= sigma^2 <= 1 - alpha_bar_s = {shown(room)}"
+        raise ValueError(f"sigma must satisfy {limits}, got sigma = {shown(sigma)}")
+    return torch.as_tensor(room - variance, dtype=torch.float64).clamp(min=0).sqrt()
 
 
 def ddim_step(
@@ -89,13 +89,13 @@ def ddim_step(
         ValueError: shapes or dtypes that differ, coefficients out of range, or noise missing.
     """
     alpha_bar_s = check_alpha_bar("alpha_bar_s", alpha_bar_s)
-    sigma = torch.as_tensor(sigma, dtype=torch.float64)
+    sigma = in_double(sigma)
     x0_pred = predict_x0(xt, eps, alpha_bar_t)
     xs = per_sample(root(alpha_bar_s), xt) * x0_pred + per_sample(_direction(alpha_bar_s, sigma), xt) * eps
-    if not torch.any(sigma > 0):
+    if not torch.any(torch.as_tensor(sigma > 0)):
         return xs
     if noise is None:
-        raise ValueError(f"a step with sigma = {sigma.tolist()} > 0 needs noise, got None")
+        raise ValueError(f"a step with sigma = {shown(sigma)} > 0 needs noise, got None")
     check_same("xt", xt, "noise", noise)
     return xs + per_sample(sigma, xt) * noise  # eq-update
 

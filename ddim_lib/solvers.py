@@ -7,6 +7,7 @@ the same :class:`Step`, and takes the same arguments but for noise: all of them 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -26,14 +27,14 @@ def heun_sample(model: EpsModel, schedule: Schedule, xT: Tensor, tau: Tensor) ->
 
     2 S - 1 network evaluations: the last step, to t = 0, is Euler's, since there is no noise estimate at t = 0.
     """
-    level = _levels(schedule, xT, tau)
+    times, level = tau.tolist(), _levels(schedule, xT, tau)
 
     def advance(i: int, x_bar: Tensor, slopes: list[Tensor]) -> Tensor:
         h = level[i - 1] - level[i]
         end = x_bar + h * slopes[0]
         if i == 1:
             return end
-        slope = evaluate(model, _to_state(end, level[i - 1]), int(tau[i - 1]))
+        slope = evaluate(model, _to_state(end, level[i - 1]), times[i - 1])
         return x_bar + h * (slopes[0] + slope) / 2  # def-heun
 
     return _walk(model, schedule, xT, tau, advance)
@@ -70,7 +71,7 @@ def exponential_sample(model: EpsModel, schedule: Schedule, xT: Tensor, tau: Ten
         clean[:] = [x_bar - level[i] * slopes[0], *clean[:1]]
         target = clean[0]
         if len(clean) > 1 and i > 1:
-            step, before = (level[j].log() - level[j - 1].log() for j in (i, i + 1))
+            step, before = (math.log(level[j]) - math.log(level[j - 1]) for j in (i, i + 1))
             target = clean[0] + step / before / 2 * (clean[0] - clean[1])  # eq-exp2
         share = level[i - 1] / level[i]
         return share * x_bar + (1 - share) * target  # eq-exp-step
@@ -84,26 +85,27 @@ def sigma_bar(schedule: Schedule, tau: Tensor) -> Tensor:
     return ((1 - alpha_bar) / alpha_bar).sqrt()
 
 
-def _levels(schedule: Schedule, xT: Tensor, tau: Tensor) -> Tensor:
+def _levels(schedule: Schedule, xT: Tensor, tau: Tensor) -> list[float]:
     check_walk("xT", xT, tau, schedule)
-    return sigma_bar(schedule, tau)
+    return sigma_bar(schedule, tau).tolist()
 
 
 def _walk(model: EpsModel, schedule: Schedule, xT: Tensor, tau: Tensor, advance: Advance) -> Iterator[Step]:
     level = _levels(schedule, xT, tau)
+    times, alpha_bar = tau.tolist(), schedule.alpha_bar[tau].tolist()
 
     @torch.no_grad()
     def walk() -> Iterator[Step]:
-        x_bar, slopes = xT * (1 + level[-1] ** 2).sqrt().item(), []
-        for i in range(len(tau) - 1, 0, -1):
+        x_bar, slopes = xT * math.hypot(1, level[-1]), []
+        for i in range(len(times) - 1, 0, -1):
             state = _to_state(x_bar, level[i])
-            slopes = [evaluate(model, state, int(tau[i])), *slopes[:1]]
-            yield Step(int(tau[i]), state, predict_x0(state, slopes[0], schedule.alpha_bar[tau[i]]), slopes[0])
+            slopes = [evaluate(model, state, times[i]), *slopes[:1]]
+            yield Step(times[i], state, predict_x0(state, slopes[0], alpha_bar[i]), slopes[0])
             x_bar = advance(i, x_bar, slopes)
         yield Step(0, x_bar, x_bar, slopes[0])
 
     return walk()
 
 
-def _to_state(x_bar: Tensor, level: Tensor) -> Tensor:
-    return x_bar / (1 + level**2).sqrt().item()
+def _to_state(x_bar: Tensor, level: float) -> Tensor:
+    return x_bar / math.hypot(1, level)
