@@ -7,7 +7,9 @@ import platform
 import signal
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from tqdm import tqdm
 from .bench import overheads
 from .checkpoints import checkpoint_files, load_checkpoint, save_checkpoint
 from .datasets import dataset_sha256, download, load_pixels
+from .files import sole_writer
 from .plots import save_grid
 from .presets import PRESETS
 from .samplers import ddim_sample
@@ -38,27 +41,39 @@ def run_train(args: argparse.Namespace) -> int:
     """
     device = choose_device(args.device)
     check_positive(args, "checkpoint_every", "sample_every", "keep")
-    found = checkpoint_files(args.out)
+    processes = PartialState(cpu=args.device == "cpu")  # under `accelerate launch`, one process of several
+    config = _train_config(args, device)
+    images, _ = load_pixels(PRESETS[args.preset].dataset, "train")
+    args.out.mkdir(parents=True, exist_ok=True)
+    with hold(args.out, processes):
+        state = _first_or_last_state(args, config, device)
+        try:
+            stop = _train_loop(state, images, Schedule.linear(state.model.config.T), config, args)
+        except FloatingPointError as error:
+            good = [str(path) for path in checkpoint_files(args.out)[-1:]]
+            raise FloatingPointError(f"{error}; the last good checkpoint: {', '.join(good) or 'none'}") from None
+        if processes.is_main_process:
+            _finish(state, config, args, stop)
+    processes.destroy_process_group()
+    return 128 + stop if stop else 0
+
+
+def hold(out: Path, processes: PartialState) -> AbstractContextManager[None]:
+    """Keep other runs from writing ``out``; of the processes of a run the main one does so, which alone writes."""
+    return sole_writer(out) if processes.is_main_process else nullcontext()
+
+
+def _first_or_last_state(args: argparse.Namespace, config: TrainConfig, device: torch.device) -> TrainState:
+    """The state before the first step, or that of the newest checkpoint."""
+    found, preset = checkpoint_files(args.out), PRESETS[args.preset]
     if found and not args.resume:
         raise ValueError(f"{args.out} holds a checkpoint already; add --resume to go on, or name another --out")
-    processes = PartialState(cpu=args.device == "cpu")  # under `accelerate launch`, one process of several
-    preset, config = PRESETS[args.preset], _train_config(args, device)
-    images, _ = load_pixels(preset.dataset, "train")
     torch.manual_seed(config.seed)
     unet = UNet(preset.unet).to(device)
     state = load_checkpoint(args.out, unet, config, preset.dataset) if found else start(unet, config)
     if args.compile:
         unet.compile()
-    args.out.mkdir(parents=True, exist_ok=True)
-    try:
-        stop = _train_loop(state, images, Schedule.linear(unet.config.T), config, args)
-    except FloatingPointError as error:
-        good = [str(path) for path in checkpoint_files(args.out)[-1:]]
-        raise FloatingPointError(f"{error}; the last good checkpoint: {', '.join(good) or 'none'}") from None
-    if processes.is_main_process:
-        _finish(state, config, args, stop)
-    processes.destroy_process_group()
-    return 128 + stop if stop else 0
+    return state
 
 
 def _finish(state: TrainState, config: TrainConfig, args: argparse.Namespace, stop: int) -> None:
@@ -94,12 +109,12 @@ def _train_loop(
             if state.step % 10 == 0:
                 bar.set_postfix(step=state.step, loss=f"{state.loss.item():.4f}")
             stop = agreed_signal(caught, state.step)
+            if main and state.step % args.sample_every == 0 and state.step < total:
+                _save_sheet(state, args)  # before the checkpoint: a run that goes on from there draws it no more
             if stop or state.step % args.checkpoint_every == 0 or state.step == total:
                 _save(state, config, args)
             if stop:
                 return stop
-            if main and state.step % args.sample_every == 0 and state.step < total:
-                _save_sheet(state, args)
     return 0
 
 
@@ -167,14 +182,14 @@ def run_sample(args: argparse.Namespace) -> None:
     tau = make_tau(schedule.T, args.steps, args.spacing)
     batches = [min(args.batch_size, args.n - i) for i in range(0, args.n, args.batch_size)]
     images, began = [], time.perf_counter()
-    with tqdm(total=args.steps * len(batches), unit="eval", leave=False) as bar:
+    with sole_writer(args.out), tqdm(total=args.steps * len(batches), unit="eval", leave=False) as bar:
         for size in batches:
             xT = torch.randn(size, *unet.config.image_shape, generator=generator).to(device)
             for step in ddim_sample(unet, schedule, xT, tau, args.eta, generator=generator):
                 bar.update(step.t > 0)
             images.append(step.xt.cpu())
-    seconds = time.perf_counter() - began
-    save_grid(args.out, torch.cat(images), columns=max(1, round(args.n**0.5)))
+        seconds = time.perf_counter() - began
+        save_grid(args.out, torch.cat(images), columns=max(1, round(args.n**0.5)))
     print(
         f"{args.n} images, S = {args.steps}, eta = {args.eta:g}: {seconds:.1f} s on {device}, "
         f"{args.steps * len(batches)} network evaluations ({args.steps} an image); {args.out}"

@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .diffusers_names import DEFAULTS, our_state, their_config, their_state, unet_config
+from .files import write_atomic
 from .unet import UNet, UNetConfig
-from .weights import WeightsError, load_pretrained, load_weights, write_atomic
+from .weights import WeightsError, load_pretrained, load_weights
 
 CONFIGS = ("config.json", "unet/config.json", "scheduler_config.json", "scheduler/scheduler_config.json")
 TENSORS = "diffusion_pytorch_model.safetensors"

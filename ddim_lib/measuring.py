@@ -19,9 +19,10 @@ from .classifier import (
     save_classifier,
     train_classifier,
 )
-from .commands import check_positive, choose_device, load_network, model_sha256, versions
+from .commands import check_positive, choose_device, hold, load_network, model_sha256, versions
 from .datasets import dataset_sha256, load_dataset
 from .evaluate import STREAM, Measure, evaluate_grid, pending, table
+from .files import sole_writer
 from .grids import GRIDS
 from .inception import FEATURES, Inception
 from .inversion import inversion_table
@@ -33,6 +34,12 @@ def run_evaluate(args: argparse.Namespace) -> None:
     """Measure a trained model's samples over a grid of eta and S; go on where an earlier run stopped."""
     state = PartialState(cpu=args.device == "cpu")  # under `accelerate launch`, one process of several
     device = choose_device(args.device)
+    with hold(args.out, state):
+        _evaluate(args, device, state)
+    state.destroy_process_group()
+
+
+def _evaluate(args: argparse.Namespace, device: torch.device, state: PartialState) -> None:
     unet = load_network(args, device)
     inception = args.features == "inception"
     measure = _inception_measure(args.model, device, args.n) if inception else _measure(args.model, device)
@@ -42,14 +49,12 @@ def run_evaluate(args: argparse.Namespace) -> None:
     todo = pending(unet, measure, cells, args.out, header, args.batch_size)
     share = STREAM * -(-args.n // STREAM // state.num_processes)  # images of the first process, whose progress is shown
     total = share * sum(cell.evaluations for cell in todo)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     quiet = not (total and state.is_main_process)
     with tqdm(total=total, unit="eval", unit_scale=True, smoothing=0.02, disable=quiet) as bar:
         options = {"batch_size": args.batch_size, "tell": bar.update}
         result = evaluate_grid(unet, measure, cells, args.out, header, about, **options)
     if state.is_main_process:
         print(table(result, cells))
-    state.destroy_process_group()
 
 
 def _note(n: int) -> dict[str, str]:
@@ -89,8 +94,7 @@ def run_invert(args: argparse.Namespace) -> None:
         "n": len(images),
     }
     about = {"command": args.command, "versions": versions()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(unit="eval", unit_scale=True) as bar:
+    with sole_writer(args.out), tqdm(unit="eval", unit_scale=True) as bar:
         result = inversion_table(
             unet, images, args.steps, args.out, header, bar.update, about=about, batch_size=args.batch_size
         )
@@ -129,6 +133,11 @@ def run_train_classifier(args: argparse.Namespace) -> None:
     check_positive(args, "epochs", "width")
     if args.out.suffix != ".safetensors":
         raise ValueError(f"--out must end in .safetensors, got {args.out}")
+    with sole_writer(args.out):
+        _train_classifier(args)
+
+
+def _train_classifier(args: argparse.Namespace) -> None:
     (images, labels), test = _splits(args.dataset)
     with tqdm(total=args.epochs, unit="epoch") as bar:
         options = {"width": args.width, "flip": args.dataset == "cifar10", "bf16": args.bf16}
@@ -147,7 +156,6 @@ def run_train_classifier(args: argparse.Namespace) -> None:
         "test_accuracy": found,
         "versions": versions(),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     save_classifier(args.out, model, fit_gaussian(extract_features(model, images)), info)
     print(f"{100 * found:.2f} % of {len(test[0])} test images right; {args.out}")
 

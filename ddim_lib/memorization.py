@@ -31,6 +31,7 @@ from tqdm import tqdm
 from .commands import check_positive, choose_device, load_network, model_sha256, versions
 from .datasets import load_pixels
 from .evaluate import STREAM, sample_cell
+from .files import sole_writer
 from .grids import Cell
 from .measuring import shuffled_test_set
 from .neighbors import nearest, neighbor_sheet
@@ -121,6 +122,11 @@ def memorization(
 def run_neighbors(args: argparse.Namespace) -> None:
     """Sample, find the nearest training images, and write a result file and two sheets of the worst cases."""
     _check(args)
+    with sole_writer(args.out):
+        _neighbors(args)
+
+
+def _neighbors(args: argparse.Namespace) -> None:
     unet = load_network(args, choose_device(args.device))
     training, test = load_pixels(args.model, "train")[0], shuffled_test_set(args.model)
     if args.n > len(test):
@@ -138,7 +144,6 @@ def run_neighbors(args: argparse.Namespace) -> None:
         rows[key] = _rows(order, distances, found)
         sheet = neighbor_sheet(samples[order], training, found[order], mirrored)
         sheets[args.out.with_name(args.out.stem + SHEETS[key])] = sheet_png(sheet, 1 + args.k, scale=3)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write_result(args.out, _header(args) | sizes | cost | figures | rows, sheets)
     print(report(figures, len(training)))
 

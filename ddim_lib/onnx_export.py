@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .commands import load_network, model_sha256
+from .files import write_atomic
 from .unet import UNet
-from .weights import write_atomic
 
 if TYPE_CHECKING:
     import onnx

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .files import write_atomic
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -54,7 +56,7 @@ def tile(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
 def save_grid(path: Path, images: Tensor, columns: int = 10, scale: int = 2) -> None:
     """Write images as one PNG sheet, each pixel ``scale`` times enlarged."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(sheet_png(images, columns, scale))
+    write_atomic({path: sheet_png(images, columns, scale)})
 
 
 def sheet_png(images: Tensor, columns: int = 10, scale: int = 2) -> bytes:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from .files import write_atomic
 from .unet import UNet
-from .weights import write_atomic
 
 
 def load_cells(path: Path, header: dict[str, Any], fields: set[str]) -> dict[str, dict[str, Any]]:
@@ -42,8 +42,8 @@ def load_cells(path: Path, header: dict[str, Any], fields: set[str]) -> dict[str
 
 
 def write_result(path: Path, result: dict[str, Any], beside: dict[Path, bytes] | None = None) -> None:
-    """Write a result file, and the files ``beside`` it, whole or not at all."""
-    write_atomic({path: (json.dumps(result, indent=1) + "\n").encode()} | (beside or {}))
+    """Write a result file, and before it the files ``beside`` it, whole or not at all."""
+    write_atomic((beside or {}) | {path: (json.dumps(result, indent=1) + "\n").encode()})
 
 
 def margin(worse: dict[str, Any], better: dict[str, Any], of: str = "frechet") -> float:

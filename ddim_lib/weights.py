@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from .files import write_atomic
 from .unet import UNet, UNetConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -20,22 +20,6 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 class WeightsError(ValueError):
     """A file of weights that is missing, damaged, altered or made for another network."""
-
-
-def write_atomic(files: dict[Path, bytes]) -> None:
-    """Write every file beside its place, then rename all into place: a failure leaves the older ones as they were."""
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
-    try:
-        for path, data in files.items():
-            with open(temporary[path], "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in files:
-            os.replace(temporary[path], path)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:

@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from ddim_lib import Schedule, UNet, load_pretrained
 from ddim_lib.commands import versions
+from ddim_lib.files import write_atomic
 from ddim_lib.grids import Cell
 from ddim_lib.walks import last_state
-from ddim_lib.weights import WEIGHTS, file_sha256, write_atomic
+from ddim_lib.weights import WEIGHTS, file_sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 SHEET = ROOT / "images" / "explorer.png"

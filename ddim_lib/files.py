@@ -1,0 +1,126 @@
+"""Files that are written whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import platform
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there
+    fcntl = None
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}  # of some network file systems
+
+
+def write_atomic(files: dict[Path, bytes]) -> None:
+    """Write every file beside its place, then rename all into place: a failure leaves the older ones as they were.
+
+    What killed processes left of the same files is removed. Two processes must not write one file at a time: see
+    :func:`sole_writer`.
+
+    Raises:
+        OSError: names the file; if the disk is full, says how much room there is.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
+    path = None  # the file in hand
+    try:
+        try:
+            for path, data in files.items():
+                _remove_leftovers(path)
+                _write_through(temporary[path], data)
+            for path in files:
+                os.replace(temporary[path], path)
+        finally:
+            for left in temporary.values():
+                left.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}{_room(path.parent, files, error)}") from error
+
+
+def _remove_leftovers(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _room(folder: Path, files: dict[Path, bytes], error: OSError) -> str:
+    if error.errno not in NO_ROOM:
+        return ""
+    needed, free = sum(map(len, files.values())), shutil.disk_usage(folder).free
+    return f"; {needed:,} bytes are to be written, the disk has {free:,} bytes free"
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Keep other runs from writing ``path``, a folder that exists or a file, while the block runs.
+
+    The lock is the kernel's, on a file ``.lock`` in the folder or beside the file: it ends with the process that holds
+    it, however that ends, so that a lock file that was left behind stops nobody.
+
+    Raises:
+        OSError: another process holds the lock, and is named; or nothing can be written there.
+    """
+    name = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    try:
+        name.parent.mkdir(parents=True, exist_ok=True)
+        lock = _acquire(name)
+    except OSError as error:
+        raise OSError(f"cannot write in {name.parent}: {error.strerror}{_room(name.parent, {}, error)}") from error
+    if lock is None:
+        raise BlockingIOError(f"{path} is in use by {_holder(name)}; wait until it has ended, or name another --out")
+    with lock:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                name.unlink()  # while it is locked: who opened it meanwhile sees that it is gone
+
+
+def _acquire(name: Path) -> FileIO | None:
+    """The lock file, locked, with the number of this process in it; None if another holds it."""
+    while True:
+        with ExitStack() as stack:
+            lock = stack.enter_context(open(name, "ab+", buffering=0))
+            if not _try_lock(lock, name):
+                return None
+            if os.fstat(lock.fileno()).st_nlink:  # else its holder removed it before it was locked here
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {platform.node()}".encode())
+                stack.pop_all()
+                return lock
+
+
+def _try_lock(lock: FileIO, name: Path) -> bool:
+    try:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(f"{name} cannot be locked ({error.strerror}): let no other run write there", stacklevel=5)
+    return True
+
+
+def _holder(name: Path) -> str:
+    try:
+        return name.read_text() or "another process"
+    except OSError:  # it has ended just now
+        return "another process"
