@@ -100,7 +100,8 @@ def make_tau(T: int, S: int, spacing: str = "uniform") -> Tensor:
         raise ValueError(f"spacing must be 'uniform', 'leading' or 'quadratic', got {spacing!r}")
     tau = _spaced(T, S, spacing)
     if _repeats(tau):
-        largest = max(size for size in range(1, T + 1) if not _repeats(_spaced(T, size, spacing)))
+        sizes = range(1, min(T, math.isqrt(4 * T)) + 1)  # more have a second quadratic time of 1, as the first is
+        largest = max(size for size in sizes if not _repeats(_spaced(T, size, spacing)))
         raise ValueError(f"spacing {spacing!r} with S = {S} repeats a time for T = {T}; the largest S is {largest}")
     return tau
 
