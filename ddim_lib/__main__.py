@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from . import commands, diffusers_models, measuring, memorization, onnx_export
 from .grids import GRIDS
 from .paper import TABLE_2
+from .reading import brief
+
+LARGEST = {"seed": 2**31 - 1, "width": 10_000}  # of an option; of any other 10^14, which no tensor could hold
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one short line, whatever the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with status 2."""
+        super().error(brief(message))
 
 
 def parser() -> argparse.ArgumentParser:
     """The argument parser of all commands."""
-    top = argparse.ArgumentParser(prog="python -m ddim_lib", description=__doc__)
+    top = Parser(prog="python -m ddim_lib", description=__doc__)
     known = {
         "train": ("train a U-Net", _add_train),
         "sample": ("sample images from a trained model", _add_sample),
@@ -151,15 +164,35 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=commands.run_bench)
 
 
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raise ValueError for a number that no command takes, such as one that does not fit into 64 bits."""
+    for name, value in vars(args).items():
+        option = f"--{name.replace('_', '-')}"
+        for number in value if isinstance(value, list) else [value]:
+            least, largest = 0 if name == "seed" else -(10**14), LARGEST.get(name, 10**14)
+            if type(number) is int and not least <= number <= largest:
+                raise ValueError(f"{option} must lie in {least}..{largest}, got {brief(number)}")
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{option} must be a finite number, got {number}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; bad input ends in one line on stderr and exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
     args.command = shlex.join(["python", "-m", "ddim_lib", *argv])
+    if hasattr(sys.stdout, "reconfigure"):  # a path may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _check_numbers(args)
         return args.run(args) or 0
-    except (ValueError, FloatingPointError, MemoryError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, ArithmeticError, MemoryError, OSError) as error:
+        print(f"error: {brief(error) or 'the memory is too small'}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if "alloc" not in str(error):  # PyTorch's error where memory is short
+            raise
+        print(f"error: the memory is too small: {brief(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

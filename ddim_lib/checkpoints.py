@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .reading import brief, check_fields, is_number
 from .train import TrainConfig, TrainState, check_finite, start
 from .unet import UNet, UNetConfig
-from .weights import WeightsError, load_tensors, save_tensors
+from .weights import WeightsError, load_tensors, misfits, save_tensors
 
 MAY_DIFFER = ("steps", "accumulate")  # of a configuration, between the runs that share a folder
 
@@ -73,11 +74,12 @@ def load_checkpoint(folder: Path, unet: UNet, config: TrainConfig, dataset: str 
     state = start(unet, config)
     try:
         _check_same_run(info, unet, config, dataset)
+        _check_whole(state, tensors, info)
         _restore(state, tensors, info)
     except ValueError as error:
-        raise WeightsError(f"{path} {error}") from None
+        raise WeightsError(f"{path} {brief(error)}") from None
     except (KeyError, RuntimeError, TypeError) as error:
-        raise WeightsError(f"{path} was made by another version of ddim_lib: {error!r}") from error
+        raise WeightsError(f"{path} was made by another version of ddim_lib: {brief(repr(error))}") from error
     return state
 
 
@@ -96,16 +98,49 @@ def _newest_whole(folder: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]
 
 
 def _check_same_run(info: dict[str, Any], unet: UNet, config: TrainConfig, dataset: str) -> None:
+    check_fields(UNetConfig, info["unet"])
+    check_fields(TrainConfig, info["train"])
     stored = asdict(UNetConfig.from_json(info["unet"])) | asdict(TrainConfig(**info["train"]))
     stored["dataset"] = info.get("dataset", dataset)
     for key, value in (asdict(unet.config) | asdict(config) | {"dataset": dataset}).items():
         if stored[key] != value and key not in MAY_DIFFER:
-            raise ValueError(f"was made with {key} = {stored[key]}, this run asks for {value}")
+            raise ValueError(f"was made with {key} = {brief(stored[key])}, this run asks for {value}")
+
+
+def _check_whole(state: TrainState, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    """Raise ValueError or KeyError unless all is there that :func:`save_checkpoint` writes; changes nothing yet."""
+    generator = state.generator.get_state()
+    if tensors["generator"].shape != generator.shape:
+        raise ValueError(f"was made on another kind of device than {state.generator.device}; choose that of its run")
+    _check_numbers(info)
+    wanted = {f"{part}.{name}": value for part in ("model", "ema") for name, value in state.model.state_dict().items()}
+    wanted |= {"generator": generator, "running": torch.empty(tensors["running"].numel(), device="meta")}
+    for index, weight in enumerate(state.model.parameters() if info["step"] else ()):
+        wanted |= {f"adam.{index}.step": torch.empty(()), f"adam.{index}.exp_avg": weight}
+        wanted |= {f"adam.{index}.exp_avg_sq": weight}
+    if wrong := misfits(tensors, wanted):
+        raise ValueError(f"was made by another version of ddim_lib: {'; '.join(wrong[:4])}")
+    for name, value in tensors.items():
+        if not name.startswith("adam.") and not value.isfinite().all():
+            raise ValueError(f"is damaged: {name} holds NaN or infinity")
+        if name.endswith(".step") and value != info["step"]:
+            raise ValueError(f"is damaged: {name} is {value.item():g} after {info['step']} steps")
+
+
+def _check_numbers(info: dict[str, Any]) -> None:
+    for name in ("step", "seconds"):
+        if not is_number(info[name]) or info[name] < 0 or (name == "step" and not isinstance(info[name], int)):
+            raise ValueError(f"is damaged: {name} must be a number of 0 or more, got {brief(repr(info[name]))}")
+    if not (isinstance(info["loss"], float) or is_number(info["loss"])):
+        raise ValueError(f"is damaged: loss must be a number, got {brief(repr(info['loss']))}")
+    history = info["history"]
+    pairs = isinstance(history, list) and all(isinstance(point, list) and len(point) == 2 for point in history)
+    if not pairs or not all(is_number(value) for point in history for value in point):
+        raise ValueError(f"is damaged: history must be a list of (step, loss), got {brief(repr(history))}")
 
 
 def _restore(state: TrainState, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    if tensors["generator"].shape != state.generator.get_state().shape:
-        raise ValueError(f"was made on another kind of device than {state.generator.device}; choose that of its run")
+    state.generator.set_state(tensors["generator"])
     state.model.load_state_dict(_part(tensors, "model."))
     state.ema.load_state_dict(_part(tensors, "ema."))
     adam, weights = state.optimizer.state_dict(), list(state.model.parameters())
@@ -115,7 +150,6 @@ def _restore(state: TrainState, tensors: dict[str, Tensor], info: dict[str, Any]
             value = torch.empty_like(weights[int(index)]).copy_(value)
         adam["state"].setdefault(int(index), {})[moment] = value
     state.optimizer.load_state_dict(adam)
-    state.generator.set_state(tensors["generator"])
     state.step, state.seconds = info["step"], info["seconds"]
     state.loss = torch.tensor(info["loss"], device=weights[0].device)
     state.history = [tuple(point) for point in info["history"]]

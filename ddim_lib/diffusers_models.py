@@ -11,13 +11,13 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from .diffusers_names import DEFAULTS, our_state, their_config, their_state, unet_config
 from .files import write_atomic
+from .reading import brief, check_fields, read_bytes, read_json
 from .unet import UNet, UNetConfig
-from .weights import WeightsError, load_pretrained, load_weights
+from .weights import LARGEST_FILE, WeightsError, load_pretrained, load_weights, misfits, parse_tensors, unfilled
 
 CONFIGS = ("config.json", "unet/config.json", "scheduler_config.json", "scheduler/scheduler_config.json")
 TENSORS = "diffusion_pytorch_model.safetensors"
@@ -44,10 +44,10 @@ def from_diffusers(path_or_repo: str | Path) -> UNet:
     values = _read_json(folder / inside / "config.json")
     try:
         config = unet_config(values, _largest_time(folder))
-        with torch.device("meta"):
-            unet = UNet(config)
-    except (IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{folder / inside / 'config.json'} is not supported: {error}") from None
+        check_fields(UNetConfig, json.loads(json.dumps(asdict(config))))
+        unet = unfilled(config)
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder / inside / 'config.json'} is not supported: {brief(error)}") from None
     path = _fetched(path_or_repo, (inside + TENSORS,)) / inside / TENSORS
     tensors = _read_tensors(path)
     _check_fit(tensors, their_state(unet.state_dict(), config), path)
@@ -61,7 +61,9 @@ def _fetched(path_or_repo: str | Path, names: tuple[str, ...]) -> Path:
     if Path(path_or_repo).is_dir():
         return Path(path_or_repo)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path_or_repo)):
-        raise WeightsError(f"no folder {path_or_repo}, and a model on the Hub has a name of the form 'owner/model'")
+        raise WeightsError(
+            f"no folder {brief(path_or_repo)}, and a model on the Hub has a name of the form 'owner/model'"
+        )
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -76,14 +78,13 @@ def _fetched(path_or_repo: str | Path, names: tuple[str, ...]) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        return read_json(path)
     except FileNotFoundError:
         raise WeightsError(f"no config.json in {path.parent.parent}, nor in its folder unet") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise WeightsError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path} must hold a JSON object, got {type(values).__name__}")
-    return values
+        raise WeightsError(brief(error)) from None
 
 
 def _largest_time(folder: Path) -> int:
@@ -96,28 +97,27 @@ def _largest_time(folder: Path) -> int:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a published file, with the names of attention's layers that diffusers uses today."""
     try:
-        tensors = safetensors.torch.load_file(path)
+        tensors = parse_tensors(read_bytes(path, LARGEST_FILE), path)
     except FileNotFoundError:
         convert = "UNet2DModel.from_pretrained(OLD).save_pretrained(NEW)"
         raise WeightsError(
             f"no {path}; a .bin file is a pickle, never loaded: convert it by diffusers' {convert}"
         ) from None
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise WeightsError(brief(error)) from None
     old = re.compile(rf"(?<=\.)({'|'.join(OLD_NAMES)})(?=\.(weight|bias)$)")
     return {old.sub(lambda match: OLD_NAMES[match[0]], name): tensor for name, tensor in tensors.items()}
 
 
 def _check_fit(found: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> None:
-    shapes = [{name: str(tuple(tensor.shape)) for name, tensor in tensors.items()} for tensors in (found, wanted)]
-    misfits = [
-        f"{name} is {shapes[0].get(name, 'missing')}, wanted {shapes[1].get(name, 'none')}"
-        for name in dict.fromkeys([*wanted, *found])
-        if shapes[0].get(name) != shapes[1].get(name)
-    ]
-    if misfits:
-        first = "; ".join(misfits[:4])
-        raise WeightsError(f"{path} does not fit its config.json in {len(misfits)} of {len(wanted)} tensors: {first}")
+    if wrong := misfits(found, wanted):
+        first = "; ".join(wrong[:4])
+        raise WeightsError(f"{path} does not fit its config.json in {len(wrong)} of {len(wanted)} tensors: {first}")
+    for name, tensor in found.items():
+        if not tensor.isfinite().all():
+            raise WeightsError(f"{path} is damaged: {name} holds NaN or infinity")
 
 
 def departures(config: UNetConfig) -> list[str]:

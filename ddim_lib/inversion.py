@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .results import hardware, load_cells, write_result
+from .reading import brief
+from .results import REMEDY, hardware, load_cells, write_result
 from .samplers import ddim_encode, ddim_sample
 from .schedules import Schedule, make_tau
 from .unet import EpsModel, UNet
@@ -81,6 +82,8 @@ def inversion_table(
     schedule = Schedule.linear(model.config.T)
     _check_table(schedule, images, steps, header)
     finished = load_cells(path, header, FIELDS)
+    if strange := [key for key, cell in finished.items() if key != f"S={cell['S']}"]:
+        raise ValueError(f"{path} is damaged: {brief(repr(strange[0]))} holds the cell of another S; {REMEDY}")
     result = header | (about or {}) | {"cells": finished}
     images, counted = images.to(next(model.parameters()).device), counting(model, tell)
     for S in sorted(set(steps)):

@@ -11,7 +11,11 @@ from typing import Any
 import torch
 
 from .files import write_atomic
+from .reading import brief, is_number, read_json
 from .unet import UNet
+from .weights import json_sha256
+
+REMEDY = "remove it, or write elsewhere"
 
 
 def load_cells(path: Path, header: dict[str, Any], fields: set[str]) -> dict[str, dict[str, Any]]:
@@ -22,27 +26,37 @@ def load_cells(path: Path, header: dict[str, Any], fields: set[str]) -> dict[str
         fields: what every cell must hold.
 
     Raises:
-        ValueError: a file that is damaged, or that was made under another header.
+        ValueError: a file that is damaged or altered, or that was made under another header.
     """
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text())
-        differing = [key for key in header if found.get(key) != header[key]]
+        found = read_json(path)
+        if found.get("json_sha256", (right := json_sha256(found))) != right:  # older files have no hash
+            raise ValueError("it does not match its json_sha256")
         cells = found["cells"]
-        damaged = [key for key, cell in cells.items() if not fields <= cell.keys()]
+        damaged = [key for key, cell in cells.items() if not _finished(cell, fields, header)]
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged or no result file: {error!r}; remove it, or write elsewhere") from None
-    if damaged:
-        raise ValueError(f"{path} is damaged: {damaged[0]!r} is no finished cell; remove it, or write elsewhere")
+        what = error if type(error) is ValueError else repr(error)
+        raise ValueError(f"{path} is damaged or no result file: {brief(what)}; {REMEDY}") from None
+    differing = [key for key in header if found.get(key) != header[key]]
     if differing:
-        other = ", ".join(f"{key} = {found.get(key)!r} instead of {header[key]!r}" for key in differing)
-        raise ValueError(f"{path} was made with {other}; remove it, or write elsewhere")
+        other = ", ".join(f"{key} = {brief(repr(found.get(key)))} instead of {header[key]!r}" for key in differing)
+        raise ValueError(f"{path} was made with {other}; {REMEDY}")
+    if damaged:
+        raise ValueError(f"{path} is damaged: {brief(repr(damaged[0]))} is no finished cell; {REMEDY}")
     return cells
 
 
+def _finished(cell: dict[str, Any], fields: set[str], header: dict[str, Any]) -> bool:
+    """Whether a cell holds a number for each field, measured on as many images as the header says."""
+    numbers = fields <= cell.keys() and all(is_number(cell[name]) for name in fields)
+    return numbers and cell.get("n") == header.get("n", cell.get("n"))
+
+
 def write_result(path: Path, result: dict[str, Any], beside: dict[Path, bytes] | None = None) -> None:
-    """Write a result file, and before it the files ``beside`` it, whole or not at all."""
+    """Write a result file, with a hash of what it says, and before it the files ``beside`` it, whole or not at all."""
+    result = {**result, "json_sha256": json_sha256(result)}
     write_atomic((beside or {}) | {path: (json.dumps(result, indent=1) + "\n").encode()})
 
 

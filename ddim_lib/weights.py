@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from .files import write_atomic
+from .reading import brief, check_fields, read_bytes, read_json
 from .unet import UNet, UNetConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
+LARGEST_FILE, LARGEST_HEADER = 16 << 30, 4 << 20  # bytes, of a file of tensors and of the list of them at its start
+LARGEST_T, MOST_BLOCKS = 1_000_000, 200  # of a network in a file; building it, and its schedule, takes time and memory
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class WeightsError(ValueError):
@@ -26,7 +33,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -
     """Write ``path`` (safetensors) and, beside it, a JSON file: ``info``, the SHA-256 of the tensors, and its own."""
     data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
     info = {**info, "sha256": hashlib.sha256(data).hexdigest()}
-    info["json_sha256"] = _json_sha256(info)
+    info["json_sha256"] = json_sha256(info)
     write_atomic({path: data, path.with_suffix(".json"): (json.dumps(info, indent=1) + "\n").encode()})
 
 
@@ -36,22 +43,85 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         WeightsError: a file that is missing, truncated or altered.
     """
+    beside = path.with_suffix(".json")
     try:
-        info = json.loads(path.with_suffix(".json").read_bytes())
-        data = path.read_bytes()
+        info, data = read_json(beside), read_bytes(path, LARGEST_FILE)
     except FileNotFoundError as error:
         raise WeightsError(f"no weights at {error.filename}") from None
+    except OSError as error:
+        raise WeightsError(f"{error.filename} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise WeightsError(f"{path.with_suffix('.json')} is not valid JSON: {error}") from None
-    if not isinstance(info, dict) or info.get("json_sha256") != _json_sha256(info):
-        raise WeightsError(f"{path.with_suffix('.json')} is truncated or altered: it does not match its json_sha256")
-    found = hashlib.sha256(data).hexdigest()
-    if found != info["sha256"]:
-        raise WeightsError(f"{path} is truncated or altered: its SHA-256 is {found}, its JSON says {info['sha256']}")
+        raise WeightsError(brief(error)) from None
+    if info.get("json_sha256") != json_sha256(info):
+        raise WeightsError(f"{beside} is truncated or altered: it does not match its json_sha256")
+    found, wanted = hashlib.sha256(data).hexdigest(), info.get("sha256")
+    if found != wanted:
+        raise WeightsError(f"{path} is truncated or altered: its SHA-256 is {found}, its JSON says {brief(wanted)}")
+    return parse_tensors(data, path), info
+
+
+def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors in the bytes of a safetensors file; raises WeightsError, which names the path, if they are none."""
+    header = int.from_bytes(data[:8], "little")
+    if header > min(len(data), LARGEST_HEADER):
+        raise WeightsError(f"{path} is not a safetensors file: {len(data):,} bytes, with a header of {header:,}")
     try:
-        return safetensors.torch.load(data), info
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from None
+        return safetensors.torch.load(data)
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} is not a safetensors file: {brief(error)}") from None
+
+
+def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from a file from taking the place of those wanted: names, shapes and kinds of numbers."""
+    shapes = [{name: _kind(tensor) for name, tensor in tensors.items()} for tensors in (found, wanted)]
+    return [
+        f"{brief(name)} is {shapes[0].get(name, 'missing')}, wanted {shapes[1].get(name, 'none')}"
+        for name in dict.fromkeys([*wanted, *found])
+        if shapes[0].get(name) != shapes[1].get(name)
+    ]
+
+
+def _kind(tensor: Tensor) -> str:
+    """Shape, and type if the numbers are not of those that weights have, be it in half precision."""
+    usual = tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return f"{tuple(tensor.shape)}" if usual else f"{tensor.dtype} {tuple(tensor.shape)}"
+
+
+def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless tensors from a file have the names, shapes and kinds wanted, and are finite."""
+    if first := "; ".join((wrong := misfits(found, wanted))[:4]):
+        raise ValueError(f"{len(wrong)} of {len(wanted)} tensors are wrong: {first}")
+    for name, tensor in found.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
+
+
+def unfilled(config: UNetConfig) -> UNet:
+    """A network that takes no memory yet, on the meta device, for a configuration from elsewhere.
+
+    Raises:
+        ValueError: one that is larger than any network, or than a tensor can be.
+    """
+    blocks = len(config.channels) * config.blocks
+    if config.T > LARGEST_T or blocks > MOST_BLOCKS:
+        limits = f"T can be {LARGEST_T:,} at most, and levels times blocks {MOST_BLOCKS}"
+        raise ValueError(f"{limits}, got {config.T:,} and {blocks:,}")
+    try:
+        with torch.device("meta"):
+            return UNet(config)
+    except (OverflowError, RuntimeError, TypeError) as error:
+        raise ValueError(f"no network can be so large: {brief(error)}") from None
+
+
+def fill(network: Network, tensors: Mapping[str, Tensor]) -> Network:
+    """A network from the meta device with these weights: on the CPU, in float32, in eval mode, without gradients.
+
+    Raises:
+        ValueError: weights that are not finite, or do not fit; no memory was taken for the network then.
+    """
+    check_tensors(tensors, network.state_dict())
+    network.to_empty(device="cpu").load_state_dict(tensors)
+    return network.eval().requires_grad_(False)
 
 
 def file_sha256(path: Path) -> str:
@@ -59,7 +129,7 @@ def file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _json_sha256(info: dict[str, Any]) -> str:
+def json_sha256(info: dict[str, Any]) -> str:
     """The hash of all of ``info`` but the hash itself, whatever its layout in the file."""
     rest = {key: value for key, value in info.items() if key != "json_sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
@@ -78,11 +148,10 @@ def load_weights(path: Path) -> UNet:
     """
     tensors, info = load_tensors(path)
     try:
-        unet = UNet(UNetConfig.from_json(info["config"]))
-        unet.load_state_dict(tensors)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path} does not fit its configuration: {error}") from None
-    return unet.eval().requires_grad_(False)
+        check_fields(UNetConfig, info.get("config"))
+        return fill(unfilled(UNetConfig.from_json(info["config"])), tensors)
+    except ValueError as error:
+        raise WeightsError(f"{path} does not fit its configuration: {brief(error)}") from None
 
 
 def load_pretrained(name: str) -> UNet:

@@ -17,7 +17,7 @@ from ddim_lib.evaluate import Measure, cell_features, evaluate_grid, pending, sa
 from ddim_lib.grids import SOLVERS, Cell, paper_grid
 from ddim_lib.metrics import fit_gaussian, frechet_distance, frechet_standard_error, kernel_distance
 from ddim_lib.results import margin
-from ddim_lib.weights import save_weights
+from ddim_lib.weights import json_sha256, save_weights
 
 TINY = UNetConfig(patch=2, channels=(4, 8), attention=(False, False), groups=4)
 HEADER = {"model": "tiny", "model_sha256": "0a", "classifier_sha256": "0b", "dataset": "none", "n": 100, "seed": 0}
@@ -209,7 +209,7 @@ def test_colour_images_have_32_pixels_a_side():
 
 def test_the_file_holds_what_is_returned(evaluate, tmp_path):
     result = evaluate()
-    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert json.loads((tmp_path / "result.json").read_text()) == result | {"json_sha256": json_sha256(result)}
     assert {key: result[key] for key in HEADER | ABOUT} == HEADER | ABOUT
     assert list(result["cells"]) == [cell.key for cell in CELLS]
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

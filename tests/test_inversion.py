@@ -9,6 +9,7 @@ from ddim_lib.inversion import FIELDS, inversion_table, reconstruction_error, su
 from ddim_lib.oracle import GaussianMixture, PointSet
 from ddim_lib.paper import TABLE_2
 from ddim_lib.results import load_cells
+from ddim_lib.weights import json_sha256
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_the_table_is_written_cell_by_cell_and_taken_up_again(model, images, tmp
     )
     assert sum(told) == 3 * (9 + 5)  # S = 4 was not measured again
     assert result["cells"]["S=4"] == json.loads(before)["cells"]["S=4"]
-    assert json.loads(path.read_text()) == result
+    assert json.loads(path.read_text()) == result | {"json_sha256": json_sha256(result)}
     assert (result["command"], result["n"], result["model"]) == ("two", 3, "tiny")
 
 
