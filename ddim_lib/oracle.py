@@ -46,10 +46,13 @@ class GaussianMixture:
             raise ValueError(f"covariances must have shape {(k, d, d)}, got {tuple(covariances.shape)}")
         if weights.shape != (k,) or not (weights > 0).all():
             raise ValueError(f"weights must be {k} positive numbers, got {weights.tolist()}")
-        if not torch.allclose(covariances, covariances.mT) or (torch.linalg.eigvalsh(covariances) < -1e-9).any():
+        values, vectors = torch.linalg.eigh(covariances)
+        if not torch.allclose(covariances, covariances.mT) or (values < -1e-9).any():
             raise ValueError(
                 f"every covariance must be symmetric and positive semi-definite, got {covariances.tolist()}"
             )
+        if (values < 0).any():  # by rounding; little noise would not hide it
+            covariances = vectors * values.clamp(min=0).unsqueeze(-2) @ vectors.mT
         for name, value in (("means", means), ("covariances", covariances), ("weights", weights / weights.sum())):
             object.__setattr__(self, name, value)  # the way to set a field of a frozen dataclass
 
@@ -62,7 +65,7 @@ class GaussianMixture:
         return self.means[k] + (roots[k] @ z.unsqueeze(-1)).squeeze(-1)
 
     def eps_model(self, schedule: Schedule) -> EpsModel:
-        """The exact E[eps | x_t] under ``schedule``, for states of shape (B, D) or (B, ...) with D numbers each."""
+        """The exact E[eps | x_t] under ``schedule``, for states of shape (B, ...) with D numbers each."""
         return _eps_model(self.expected_x0, self.means.shape[1], schedule)
 
     def expected_x0(self, xt: Tensor, alpha_bar_t: Tensor) -> Tensor:
@@ -97,7 +100,7 @@ class PointSet:
         object.__setattr__(self, "points", points)
 
     def eps_model(self, schedule: Schedule) -> EpsModel:
-        """The exact E[eps | x_t] under ``schedule``, for states of shape (B, D) or (B, ...) with D numbers each."""
+        """The exact E[eps | x_t] under ``schedule``, for states of shape (B, ...) with D numbers each."""
         return _eps_model(self.expected_x0, self.points.shape[1], schedule)
 
     def expected_x0(self, xt: Tensor, alpha_bar_t: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ def _eps_model(expected_x0: Callable[[Tensor, Tensor], Tensor], d: int, schedule
     def model(xt: Tensor, t: Tensor) -> Tensor:
         if not ((t >= 1) & (t <= schedule.T)).all():
             raise ValueError(f"t must lie in 1..T = 1..{schedule.T}, got {t.tolist()}")
-        x = xt.detach().cpu().double().flatten(1)
+        x = xt.detach().cpu().double().unsqueeze(-1).flatten(1)
         if x.shape[1] != d:
             raise ValueError(f"xt must hold {d} numbers a sample, got shape {tuple(xt.shape)}")
         alpha_bar_t = schedule.alpha_bar[t.cpu()]

@@ -30,9 +30,9 @@ def ddim_sigma(alpha_bar_t: Tensor | float, alpha_bar_s: Tensor | float, eta: fl
     alpha_bar_t, alpha_bar_s = _check_pair(alpha_bar_t, alpha_bar_s)
     if not eta >= 0:
         raise ValueError(f"eta must be 0 or more, got {eta}")
-    one_step = 1 - alpha_bar_t / alpha_bar_s  # eq-forward-jump
+    one_step = (alpha_bar_s - alpha_bar_t) / alpha_bar_s  # eq-forward-jump; 1 - the quotient would lose digits
     bound = torch.where(alpha_bar_s < 1, (1 - alpha_bar_t) / one_step, math.inf).sqrt().min().item()  # at s = 0 any eta
-    if eta > bound * (1 + 1e-12):
+    if eta > bound * (1 + 1e-13):  # what passes here leaves a step its real root
         largest = math.floor(bound * 1e6) / 1e6
         raise ValueError(f"eta = {eta} makes sigma^2 > 1 - alpha_bar_s; here eta must be at most {largest}")
     return eta * ((1 - alpha_bar_s) / (1 - alpha_bar_t) * one_step).sqrt()  # def-eta, eq-ddpm-variance
@@ -182,12 +182,12 @@ def slerp(x: Tensor, y: Tensor, weight: float) -> Tensor:
     check_same("x", x, "y", y)
     if not 0 <= weight <= 1:
         raise ValueError(f"weight must lie in [0, 1], got {weight}")
-    a, b = x.flatten(1).double(), y.flatten(1).double()
-    cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    a, b = (z.unsqueeze(-1).flatten(1).double() for z in (x, y))
+    cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1)
     angle = cosine.clamp(-1, 1).acos()
-    parallel = angle.sin() < 1e-6
-    at_x = torch.where(parallel, 1 - weight, ((1 - weight) * angle).sin() / angle.sin())
-    at_y = torch.where(parallel, weight, (weight * angle).sin() / angle.sin())
+    straight = ~(angle.sin() >= 1e-6)  # where they are parallel, or one of them is 0 and has no direction
+    at_x = torch.where(straight, 1 - weight, ((1 - weight) * angle).sin() / angle.sin())
+    at_y = torch.where(straight, weight, (weight * angle).sin() / angle.sin())
     return per_sample(at_x, x) * x + per_sample(at_y, y) * y
 
 
@@ -213,7 +213,9 @@ def _noise_levels(alpha_bar: Tensor, eta: float, variance: str) -> tuple[Tensor,
     sigma = torch.cat([zero, ddim_sigma(alpha_bar[1:], alpha_bar[:-1], 1.0 if variance == "sigma_hat" else eta)])
     if variance == "eta":
         return sigma, sigma
-    std = torch.cat([zero, zero, (1 - alpha_bar[2:] / alpha_bar[1:-1]).sqrt()])  # def-sigma-hat; none on the last step
+    std = torch.cat(
+        [zero, zero, ((alpha_bar[1:-1] - alpha_bar[2:]) / alpha_bar[1:-1]).sqrt()]
+    )  # def-sigma-hat; none at last
     return sigma, std
 
 

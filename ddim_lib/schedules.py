@@ -31,7 +31,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         _check_alpha_bar(self.alpha_bar)
-        beta = _with_leading(0.0, 1 - self.alpha_bar[1:] / self.alpha_bar[:-1])
+        beta = _beta(self.alpha_bar)
         if self.beta.shape != beta.shape or not torch.allclose(self.beta, beta, atol=1e-9):
             raise ValueError(f"beta must be 1 - alpha_bar[t] / alpha_bar[t - 1], with beta[0] = 0, got {self.beta}")
 
@@ -47,7 +47,7 @@ class Schedule:
         Raises:
             ValueError: T below 1, or a beta outside (0, 1).
         """
-        _check_T(T)
+        T = _checked_T(T)
         for name, value in (("beta_1", beta_1), ("beta_T", beta_T)):
             if not 0 < value < 1:
                 raise ValueError(f"{name} must lie in (0, 1), got {value}")
@@ -60,7 +60,7 @@ class Schedule:
         Raises:
             ValueError: T below 1.
         """
-        _check_T(T)
+        T = _checked_T(T)
         offset = 0.008
         phase = (torch.arange(T + 1, dtype=torch.float64) / T + offset) / (1 + offset) * math.pi / 2
         f = torch.cos(phase).square()
@@ -71,7 +71,7 @@ class Schedule:
         """Take alpha_bar as given: T+1 values, the first one 1, strictly decreasing, none at or below 0."""
         alpha_bar = torch.as_tensor(values, dtype=torch.float64).clone()
         _check_alpha_bar(alpha_bar)
-        return cls(beta=_with_leading(0.0, 1 - alpha_bar[1:] / alpha_bar[:-1]), alpha_bar=alpha_bar)
+        return cls(beta=_beta(alpha_bar), alpha_bar=alpha_bar)
 
     @classmethod
     def _from_beta(cls, beta: Tensor) -> Schedule:
@@ -93,12 +93,12 @@ def make_tau(T: int, S: int, spacing: str = "uniform") -> Tensor:
         ValueError: S outside 1..T, an unknown spacing, or one that would repeat a time (the message names the largest
             S that works).
     """
-    _check_T(T)
+    T = _checked_T(T)
     if int(S) != S or not 1 <= S <= T:
         raise ValueError(f"S must be a whole number in 1..T = 1..{T}, got {S}")
     if spacing not in ("uniform", "leading", "quadratic"):
         raise ValueError(f"spacing must be 'uniform', 'leading' or 'quadratic', got {spacing!r}")
-    tau = _spaced(T, S, spacing)
+    tau = _spaced(T, int(S), spacing)
     if _repeats(tau):
         sizes = range(1, min(T, math.isqrt(4 * T)) + 1)  # more have a second quadratic time of 1, as the first is
         largest = max(size for size in sizes if not _repeats(_spaced(T, size, spacing)))
@@ -119,13 +119,19 @@ def _repeats(tau: Tensor) -> bool:
     return bool((tau.diff() <= 0).any())
 
 
+def _beta(alpha_bar: Tensor) -> Tensor:
+    """1 - alpha_bar[t] / alpha_bar[t - 1], by a difference that floating point takes without loss, and beta[0] = 0."""
+    return _with_leading(0.0, -alpha_bar.diff() / alpha_bar[:-1])
+
+
 def _with_leading(first: float, rest: Tensor) -> Tensor:
     return torch.cat([torch.tensor([first], dtype=torch.float64), rest])
 
 
-def _check_T(T: int) -> None:
+def _checked_T(T: int) -> int:
     if int(T) != T or T < 1:
         raise ValueError(f"T must be a whole number, 1 or more, got {T}")
+    return int(T)
 
 
 def _check_alpha_bar(alpha_bar: Tensor) -> None:
