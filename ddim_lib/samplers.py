@@ -213,9 +213,8 @@ def _noise_levels(alpha_bar: Tensor, eta: float, variance: str) -> tuple[Tensor,
     sigma = torch.cat([zero, ddim_sigma(alpha_bar[1:], alpha_bar[:-1], 1.0 if variance == "sigma_hat" else eta)])
     if variance == "eta":
         return sigma, sigma
-    std = torch.cat(
-        [zero, zero, ((alpha_bar[1:-1] - alpha_bar[2:]) / alpha_bar[1:-1]).sqrt()]
-    )  # def-sigma-hat; none at last
+    one_step = (alpha_bar[1:-1] - alpha_bar[2:]) / alpha_bar[1:-1]
+    std = torch.cat([zero, zero, one_step.sqrt()])  # def-sigma-hat; none on the last step
     return sigma, std
 
 

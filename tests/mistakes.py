@@ -314,7 +314,7 @@ IN_CODE = [
         "no upper limit for eta",
         "P2",
         "samplers.ddim_sigma",
-        "eta > bound * (1 + 1e-12)",
+        "eta > bound * (1 + 1e-13)",
         "eta > math.inf",
         tests("samplers", "the_largest_eta_of_a_walk_is_set_by_the_steps_that_add_noise"),
     ),
@@ -482,7 +482,7 @@ IN_CODE = [
         "encoding from an image, at a time that no training has seen",
         "samplers.ddim_encode",
         "max(1, int(tau[i]))",
-        "times[i]",
+        "int(tau[i])",
         tests("samplers", "encoding_walks_up_tau_and_asks_about_time_1_at_time_0"),
     ),
     CodeMistake(
