@@ -88,16 +88,21 @@ def ddim_step(
     Raises:
         ValueError: shapes or dtypes that differ, coefficients out of range, or noise missing.
     """
-    alpha_bar_s = check_alpha_bar("alpha_bar_s", alpha_bar_s)
-    sigma = in_double(sigma)
-    x0_pred = predict_x0(xt, eps, alpha_bar_t)
-    xs = per_sample(root(alpha_bar_s), xt) * x0_pred + per_sample(_direction(alpha_bar_s, sigma), xt) * eps
+    return _step_from(predict_x0(xt, eps, alpha_bar_t), eps, alpha_bar_s, sigma, noise)
+
+
+def _step_from(
+    x0_pred: Tensor, eps: Tensor, alpha_bar_s: Tensor | float, sigma: Tensor | float, noise: Tensor | None
+) -> Tensor:
+    """x_s of :func:`ddim_step`, where x0_pred is known."""
+    alpha_bar_s, sigma = check_alpha_bar("alpha_bar_s", alpha_bar_s), in_double(sigma)
+    xs = per_sample(root(alpha_bar_s), eps) * x0_pred + per_sample(_direction(alpha_bar_s, sigma), eps) * eps
     if not torch.any(torch.as_tensor(sigma > 0)):
         return xs
     if noise is None:
         raise ValueError(f"a step with sigma = {shown(sigma)} > 0 needs noise, got None")
-    check_same("xt", xt, "noise", noise)
-    return xs + per_sample(sigma, xt) * noise  # eq-update
+    check_same("xt", xs, "noise", noise)
+    return xs + per_sample(sigma, xs) * noise  # eq-update
 
 
 def ddim_sample(
@@ -143,9 +148,9 @@ def ddim_sample(
                 x0_pred = x0_pred.clamp(-1, 1)
                 eps = predict_eps(x, x0_pred, alpha_bar[i])
             yield Step(times[i], x, x0_pred, eps)
-            # ddim_step multiplies the noise by sigma, which is its right size but for sigma_hat
+            # the step multiplies the noise by sigma, which is its right size but for sigma_hat
             noise = _randn_like(x, generator) * (std[i] / sigma[i]) if std[i] > 0 else None
-            x = ddim_step(x, eps, alpha_bar[i], alpha_bar[i - 1], sigma[i], noise)
+            x = _step_from(x0_pred, eps, alpha_bar[i - 1], sigma[i], noise)
         yield Step(0, x, x, eps)
 
     return walk()
