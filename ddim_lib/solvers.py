@@ -2,7 +2,8 @@
 
 In the coordinates x_bar = x / sqrt(alpha_bar) and sigma_bar = sqrt((1 - alpha_bar) / alpha_bar) it reads
 d x_bar / d sigma_bar = eps(x, t) (Song et al. 2021, eq. 14). Each solver walks tau as :func:`ddim_sample` does, yields
-the same :class:`Step`, and takes the same arguments but for noise: all of them are deterministic.
+the same :class:`Step`, and takes the same arguments but for noise: all of them are deterministic. None takes two times
+whose sigma_bar is the same, but for rounding.
 """
 
 from __future__ import annotations
@@ -87,7 +88,12 @@ def sigma_bar(schedule: Schedule, tau: Tensor) -> Tensor:
 
 def _levels(schedule: Schedule, xT: Tensor, tau: Tensor) -> list[float]:
     check_walk("xT", xT, tau, schedule)
-    return sigma_bar(schedule, tau).tolist()
+    level = sigma_bar(schedule, tau)
+    alike = (level[2:] < level[1:-1] * (1 + 1e-9)).nonzero().flatten().tolist()
+    if alike:  # a slope or x_0 cannot be extrapolated from the two: their difference is one of roundings
+        times = tau[alike[0] + 1 : alike[0] + 3].tolist()
+        raise ValueError(f"tau must have times of different noise, got {times}, where sigma_bar agrees to 9 digits")
+    return level.tolist()
 
 
 def _walk(model: EpsModel, schedule: Schedule, xT: Tensor, tau: Tensor, advance: Advance) -> Iterator[Step]:

@@ -160,6 +160,30 @@ def test_walks_over_extreme_levels_stay_finite(walk, data, dtype, function, kind
             assert value.dtype == dtype
 
 
+@st.composite
+def schedules_with_neighbors_alike(draw):
+    """Two neighbors differ by rounding, or by little more."""
+    level, gap = draw(draws.alpha_bars(-9, 12)), draw(st.floats(-16, -6))
+    neighbor = min(level * (1 - 10**gap), math.nextafter(level, 0))
+    return Schedule.from_alpha_bar([1.0, level, neighbor, neighbor / 2])
+
+
+@many
+@given(
+    schedules_with_neighbors_alike(),
+    st.sampled_from([heun_sample, adams_bashforth_sample, exponential_sample]),
+)
+def test_times_of_the_same_noise_are_refused_or_do_no_harm(schedule, solve):
+    xT, tau, model = randn(4, 1), torch.arange(4), GaussianMixture([[0.0]], [[[1.0]]]).eps_model(schedule)
+    try:
+        steps = list(solve(model, schedule, xT, tau))
+    except ValueError as refusal:
+        assert "tau must have times of different noise, got [1, 2]" in str(refusal)  # noqa: PT017
+        assert sigma_bar(schedule, tau)[2] / sigma_bar(schedule, tau)[1] < 1 + 1e-8
+    else:
+        assert steps[-1].xt.abs().max() < 10 * xT.abs().max()  # exactly, it would be x_T
+
+
 @given(draws.walks(low=-12, high=12), number)
 def test_data_that_is_one_point_is_found_from_anywhere(walk, point):
     schedule, tau = walk

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import randn
 
-from ddim_lib import ddim_encode, ddim_sample, ddim_step, predict_eps, predict_x0, q_sample, slerp
+from ddim_lib import Schedule, ddim_encode, ddim_sample, ddim_step, predict_eps, predict_x0, q_sample, slerp
 from ddim_lib.metrics import fit_gaussian, frechet_distance, kernel_distance
+from ddim_lib.oracle import PointSet
 from ddim_lib.solvers import adams_bashforth_sample, exponential_sample, heun_sample
 
 WALKS = (ddim_sample, ddim_encode, heun_sample, adams_bashforth_sample, exponential_sample)
@@ -89,6 +90,24 @@ def test_interpolation_does_not_depend_on_the_memory_layout(weight, shape, dtype
     found = slerp(x, y, weight)
     assert (found.shape, found.dtype) == (x.shape, dtype)
     torch.testing.assert_close(found, slerp(plain(x), plain(y), weight), rtol=1e-6, atol=1e-6)
+
+
+@given(draws.mixtures(dimensions=(4,)), st.integers(1, 3), draws.dtypes, draws.layouts, draws.seeds)
+def test_exact_estimates_depend_neither_on_layout_nor_shape(data, batch, dtype, layout, seed):
+    schedule, images = Schedule.linear(40), layout(randn(batch, 1, 2, 2, seed=seed, dtype=dtype))
+    t, before = torch.arange(1, batch + 1), plain(images)
+    for model in (data.eps_model(schedule), PointSet(data.means).eps_model(schedule)):
+        found = model(images, t)
+        assert (found.shape, found.dtype) == (images.shape, dtype)
+        assert torch.equal(found.flatten(1), model(before.flatten(1), t))
+    assert torch.equal(images, before)
+
+
+@given(draws.mixtures(dimensions=(1,)), st.integers(1, 5), draws.seeds)
+def test_states_of_one_number_need_no_dimension_of_their_own(data, batch, seed):
+    schedule, x, t = Schedule.linear(40), randn(batch, seed=seed), torch.arange(1, batch + 1)
+    for model in (data.eps_model(schedule), PointSet(data.means).eps_model(schedule)):
+        assert torch.equal(model(x, t), model(x[:, None], t)[:, 0])
 
 
 @given(st.integers(6, 9), st.integers(1, 3), st.sampled_from([draws.transposed, draws.sliced]), draws.seeds)
