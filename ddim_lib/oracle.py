@@ -6,7 +6,6 @@ It is computed on the CPU in float64 and handed back in the dtype and on the dev
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,11 +72,11 @@ class GaussianMixture:
         scale = alpha_bar_t.sqrt()[:, None, None]
         d = self.means.shape[1]
         spread = alpha_bar_t[:, None, None, None] * self.covariances  # (B, K, D, D)
-        total = spread + (1 - alpha_bar_t)[:, None, None, None] * torch.eye(d, dtype=torch.float64)
+        total = spread + (1 - alpha_bar_t)[:, None, None, None] * torch.eye(d)
         offset = xt[:, None, :] - scale * self.means  # (B, K, D)
         solved = torch.linalg.solve(total, offset)
         quadratic = (offset * solved).sum(-1)
-        log_density = -0.5 * (quadratic + torch.logdet(total) + d * math.log(2 * math.pi))
+        log_density = -0.5 * (quadratic + torch.logdet(total))  # but for a constant, which softmax takes out
         share = torch.softmax(self.weights.log() + log_density, dim=1)  # which component, given x_t
         mean = self.means + scale * (self.covariances @ solved.unsqueeze(-1)).squeeze(-1)
         return (share.unsqueeze(-1) * mean).sum(1)

@@ -214,7 +214,7 @@ def _noise_levels(alpha_bar: Tensor, eta: float, variance: str) -> tuple[Tensor,
         raise ValueError(f"variance must be 'eta' or 'sigma_hat', got {variance!r}")
     if variance == "sigma_hat" and eta not in (0.0, 1.0):
         raise ValueError(f"variance='sigma_hat' takes its mean from eta = 1; leave eta out, got {eta}")
-    zero = torch.zeros(1, dtype=torch.float64)  # nothing is below time 0
+    zero = alpha_bar.new_zeros(1)  # nothing is below time 0
     sigma = torch.cat([zero, ddim_sigma(alpha_bar[1:], alpha_bar[:-1], 1.0 if variance == "sigma_hat" else eta)])
     if variance == "eta":
         return sigma, sigma

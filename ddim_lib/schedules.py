@@ -22,14 +22,17 @@ class Schedule:
         alpha_bar: float64 (T+1,), the variance share of the signal, strictly decreasing in (0, 1].
 
     Raises:
-        ValueError: a length below 2, ``alpha_bar[0] != 1``, a value outside (0, 1], two neighbours that do not
-            decrease, or a beta that belongs to another alpha_bar.
+        ValueError: another dtype, a length below 2, ``alpha_bar[0] != 1``, a value outside (0, 1], two neighbours that
+            do not decrease, or a beta that belongs to another alpha_bar.
     """
 
     beta: Tensor
     alpha_bar: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("beta", "alpha_bar"):
+            if (dtype := getattr(self, name).dtype) != torch.float64:
+                raise ValueError(f"{name} must be float64, got {dtype}")
         _check_alpha_bar(self.alpha_bar)
         beta = _beta(self.alpha_bar)
         if self.beta.shape != beta.shape or not torch.allclose(self.beta, beta, atol=1e-9):
@@ -125,7 +128,7 @@ def _beta(alpha_bar: Tensor) -> Tensor:
 
 
 def _with_leading(first: float, rest: Tensor) -> Tensor:
-    return torch.cat([torch.tensor([first], dtype=torch.float64), rest])
+    return torch.cat([rest.new_tensor([first]), rest])
 
 
 def _checked_T(T: int) -> int:

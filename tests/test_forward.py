@@ -60,6 +60,11 @@ def test_the_dtype_of_the_state_is_kept(dtype):
             assert f(*arguments).dtype == dtype
 
 
+def test_coefficients_follow_the_state_to_its_device():
+    x = torch.zeros(2, 3, device="meta")  # a device without numbers, which every machine has
+    assert q_sample(x, tensor(0.5, 0.25), x).device == x.device
+
+
 def test_clean_data_stays_as_it_is():
     x0 = tensor(0.3, -0.7)
     assert torch.equal(q_sample(x0, 1.0, tensor(5.0, 5.0)), x0)
@@ -71,10 +76,14 @@ def test_alpha_bar_outside_0_to_1_is_refused(alpha_bar_t):
     for call in (lambda: q_sample(x, alpha_bar_t, x), lambda: predict_x0(x, x, alpha_bar_t)):
         with pytest.raises(ValueError, match=rf"alpha_bar_t must lie in \(0, 1\], got {alpha_bar_t}"):
             call()
+    with pytest.raises(ValueError, match=rf"alpha_bar_t must lie in \(0, 1\], got \[0.5, {alpha_bar_t}\]"):
+        q_sample(tensor(1.0, 1.0), tensor(0.5, alpha_bar_t), tensor(1.0, 1.0))
 
 
 def test_noise_cannot_be_read_off_clean_data():
-    with pytest.raises(ValueError, match=r"alpha_bar_t must be below 1 .*got 1"):
+    with pytest.raises(
+        ValueError, match=r"^alpha_bar_t must be below 1 to recover the noise, got 1 \(time 0 carries none\)$"
+    ):
         predict_eps(tensor(1.0), tensor(1.0), 1.0)
 
 

@@ -81,6 +81,13 @@ def test_points_far_apart_do_not_overflow(linear):
     assert torch.isfinite(eps).all()
 
 
+def test_many_points_far_from_the_origin_are_told_apart_as_well_as_near_it(linear):
+    points = torch.arange(50, dtype=torch.float64)[:, None] / 100
+    shift, xt = 2.0**13, torch.tensor([[0.123], [0.3], [0.48]], dtype=torch.float64)
+    far = ask(PointSet(points + shift), linear, xt + shift * linear.alpha_bar[1].sqrt(), 1)
+    torch.testing.assert_close(far, ask(PointSet(points), linear, xt, 1), rtol=0, atol=1e-8)
+
+
 def test_each_sample_has_its_own_time(linear):
     model = GaussianMixture(MEANS, COVARIANCES, WEIGHTS).eps_model(linear)
     xt, t = torch.linspace(-1, 1, 6, dtype=torch.float64).view(3, 2), torch.tensor([1, 500, 1000])
@@ -117,6 +124,13 @@ def test_samples_come_from_the_given_generator_only():
 def test_weights_are_scaled_to_sum_to_1_and_default_to_equal():
     assert GaussianMixture(MEANS, COVARIANCES, WEIGHTS).weights.tolist() == [0.125, 0.25, 0.625]
     assert GaussianMixture(MEANS[:2], COVARIANCES[:2]).weights.tolist() == [0.5, 0.5]
+
+
+def test_whole_numbers_and_lists_are_taken_for_float64():
+    mixture, points = GaussianMixture([[0]], [[[1]]], [2]), PointSet([[0, 1]])
+    assert {part.dtype for part in (mixture.means, mixture.covariances, mixture.weights, points.points)} == {
+        torch.float64
+    }
 
 
 @pytest.mark.parametrize("data", [PointSet([[0.0]]), GaussianMixture([[0.0]], [[[1.0]]])])

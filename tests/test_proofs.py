@@ -199,6 +199,7 @@ def test_a_counterexample_is_written_with_values_that_a_reader_can_follow():
         == "left side 0.25, right side 0.125 at alphabar_s = 0.5, alphabar_t = 0.25"
     )
     assert str(Counterexample({"x": 0.25}, 1 / 3, 1 + 2j)) == "left side 0.3333, right side 1+2j at x = 0.25"
+    assert str(Counterexample({}, 1 + 1e-21j, 0.5j)) == "left side 1, right side 0+0.5j"
 
 
 def test_one_side_may_be_complex_in_a_counterexample():
@@ -249,7 +250,7 @@ def assert_refused(error, match, claim, where=None, **options):
         Eq(sp.Tuple(x0), sp.Tuple(xt), evaluate=False),
         sp.ImmutableMatrix([x0, xt]),
     ],
-    ids=repr,
+    ids=lambda claim: " ".join(repr(claim).split()),
 )
 def test_what_is_no_equation_or_inequality_is_refused(claim):
     assert_refused(ValueError, "claim must be an equation or an inequality that SymPy has not evaluated yet", claim)

@@ -23,6 +23,7 @@ from ddim_lib import (
     slerp,
 )
 from ddim_lib.oracle import GaussianMixture, PointSet
+from ddim_lib.samplers import _randn_like
 
 SPACINGS = ("uniform", "leading", "quadratic")
 NOISE_KINDS = [{"eta": 0.0}, {"eta": 0.4}, {"eta": 1.0}, {"variance": "sigma_hat"}]
@@ -108,6 +109,13 @@ def test_eta_is_refused_just_where_sigma_squared_exceeds_the_room(pair):
     ddim_sigma(*pair, largest * (1 - 1e-9))
     with pytest.raises(ValueError, match="eta"):
         ddim_sigma(*pair, largest * (1 + 1e-9))
+
+
+def test_the_largest_eta_itself_takes_all_the_room_and_is_named_to_six_digits():
+    bound = math.sqrt(1.5)  # (1 - 0.25) / (1 - 0.25 / 0.5)
+    assert ddim_sigma(0.25, 0.5, bound).square().item() == pytest.approx(0.5, abs=1e-15)
+    with pytest.raises(ValueError, match=r"here eta must be at most 1\.224744$"):
+        ddim_sigma(0.25, 0.5, bound * (1 + 1e-11))
 
 
 def test_eta_above_1_is_allowed_where_sigma_squared_stays_within_the_room():
@@ -330,6 +338,13 @@ def test_eta_0_draws_no_random_number(short):
     list(ddim_sample(Recorder(), short, noise_like(2, 3), make_tau(short.T, 7), 0.0, generator=generator))
     assert torch.equal(generator.get_state(), own)
     assert torch.equal(torch.get_rng_state(), everyones)
+
+
+def test_noise_is_drawn_on_the_generators_device_and_handed_to_the_states():
+    x, generator = torch.zeros(2, 3), torch.Generator().manual_seed(0)
+    with torch.device("meta"):  # where torch puts what is not told where to be
+        assert _randn_like(x, generator).device == _randn_like(x, None).device == x.device
+    assert _randn_like(x.to("meta"), generator).device.type == "meta"
 
 
 @pytest.mark.parametrize("kind", NOISE_KINDS[1:], ids=str)
@@ -659,6 +674,18 @@ def test_slerp_of_parallel_vectors_is_linear():
 def test_slerp_of_opposite_vectors_stays_between_them():
     x = f64(3.0, 4.0)[None]
     assert slerp(x, -x, 0.3).norm() <= 5
+
+
+def test_slerp_of_vectors_whose_cosine_is_rounded_beyond_1():
+    x = f64(1.0, 1.0, 1.0)[None]  # x . x / |x|^2 = 1.0000000000000002
+    assert slerp(x, x, 0.3)[0].tolist() == pytest.approx([1.0, 1.0, 1.0], abs=1e-12)
+    assert slerp(x, -x, 0.25)[0].tolist() == pytest.approx([0.5, 0.5, 0.5], abs=1e-12)
+
+
+def test_slerp_looks_at_the_angle_alone_and_not_at_the_lengths():
+    x, y = f64(2.0, 0.0)[None], f64(1.5, 1.5 * math.sqrt(3))[None]  # 2 and 3 long, at 60 degrees
+    # both weights are sin 30 / sin 60
+    assert slerp(x, y, 0.5)[0].tolist() == pytest.approx([3.5 / math.sqrt(3), 1.5], abs=1e-12)
 
 
 def test_slerp_treats_each_sample_by_itself():

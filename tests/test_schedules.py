@@ -40,6 +40,11 @@ def test_linear_leaves_the_published_remnant_of_signal(linear):
     assert linear.alpha_bar[1000].item() == pytest.approx(4.0358e-05, rel=2e-5)  # alphas_cumprod[-1] of DDPM models
 
 
+def test_linear_is_that_of_ho_et_al_where_nothing_else_is_said():
+    usual, wanted = Schedule.linear(), Schedule.linear(T=1000, beta_1=1e-4, beta_T=0.02)
+    assert torch.equal(usual.beta, wanted.beta)
+
+
 def test_linear_runs_from_beta_1_to_beta_T(linear):
     assert [linear.beta[t].item() for t in (0, 1, 1000)] == [0.0, 1e-4, 0.02]
     assert linear.beta.diff()[1:].max() - linear.beta.diff()[1:].min() < 1e-16
@@ -160,6 +165,21 @@ def test_a_beta_that_belongs_to_another_alpha_bar_is_refused(beta):
     assert Schedule(beta=torch.tensor([0.0, 0.5, 0.5], dtype=torch.float64), **values).T == 2
     with pytest.raises(ValueError, match="beta must be 1 - alpha_bar"):
         Schedule(beta=torch.tensor(beta, dtype=torch.float64), **values)
+
+
+def test_a_tiny_beta_is_compared_closely():
+    alpha_bar = torch.tensor([1.0, 1 - 1e-6], dtype=torch.float64)
+    assert Schedule(beta=torch.tensor([0.0, 1e-6], dtype=torch.float64), alpha_bar=alpha_bar).T == 1
+    with pytest.raises(ValueError, match="beta must be 1 - alpha_bar"):
+        Schedule(beta=torch.tensor([0.0, 1.005e-6], dtype=torch.float64), alpha_bar=alpha_bar)
+
+
+@pytest.mark.parametrize("name", ["beta", "alpha_bar"])
+def test_a_schedule_of_another_dtype_is_refused(name):
+    values = {"beta": [0.0, 0.5], "alpha_bar": [1.0, 0.5]}
+    tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()}
+    with pytest.raises(ValueError, match=f"^{name} must be float64, got torch.float32$"):
+        Schedule(**tensors | {name: tensors[name].float()})
 
 
 def test_a_schedule_is_frozen(linear):
