@@ -84,6 +84,11 @@ def _header(args: argparse.Namespace, measure: Measure) -> dict[str, Any]:
 def run_invert(args: argparse.Namespace) -> None:
     """Encode and decode real test images with each S; go on where an earlier run stopped."""
     check_positive(args, "n", "batch_size")
+    with sole_writer(args.out):
+        _invert(args)
+
+
+def _invert(args: argparse.Namespace) -> None:
     unet = load_network(args, choose_device(args.device))
     images = load_dataset(args.model, "test")[0][: args.n]
     header = {
@@ -94,7 +99,7 @@ def run_invert(args: argparse.Namespace) -> None:
         "n": len(images),
     }
     about = {"command": args.command, "versions": versions()}
-    with sole_writer(args.out), tqdm(unit="eval", unit_scale=True) as bar:
+    with tqdm(unit="eval", unit_scale=True) as bar:
         result = inversion_table(
             unet, images, args.steps, args.out, header, bar.update, about=about, batch_size=args.batch_size
         )

@@ -1,0 +1,181 @@
+"""Files are written whole, by one process at a time, and a disk that is full is named with its room."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ddim_lib import files
+from ddim_lib.files import sole_writer, write_atomic
+
+HOLDER = f"""
+import pathlib, runpy, sys
+sole_writer = runpy.run_path({files.__file__!r})["sole_writer"]
+with sole_writer(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(path):
+    """A process that holds a path until its stdin is closed."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def lock_name(path):
+    return path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+
+
+@pytest.fixture(params=["folder", "file", "file in a folder that is not there yet"])
+def path(request, tmp_path):
+    return {"folder": tmp_path, "file": tmp_path / "r.json"}.get(request.param, tmp_path / "new" / "r.json")
+
+
+# write_atomic
+
+
+def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    path, others = tmp_path / "a[1].json", [".a[1].json.lock", ".a1.json.7.tmp", ".a[1].json5.7.tmp"]
+    for name in [*others, ".a[1].json.7.tmp", ".a[1].json.12345.tmp"]:
+        (tmp_path / name).write_text("half")
+    write_atomic({path: b"whole"})
+    assert names(tmp_path) == sorted([*others, path.name])
+    assert path.read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_with_its_room(tmp_path, monkeypatch, number):
+    def fails(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "r.json"
+    write_atomic({path: b"older"})
+    monkeypatch.setattr(os, "fsync", fails)
+    monkeypatch.setattr(files.shutil, "disk_usage", Usage)
+    with pytest.raises(OSError, match="cannot write") as caught:
+        write_atomic({path: b"new", tmp_path / "r.png": b"12345"})
+    room = "8 bytes are to be written, the disk has 1,234 bytes free"
+    assert str(caught.value) == f"cannot write {path}: {os.strerror(number)}; {room}"
+    assert (names(tmp_path), path.read_bytes()) == (["r.json"], b"older")
+
+
+class Usage:
+    free = 1234
+
+    def __init__(self, folder):
+        assert names(folder) == ["r.json"]  # what was half-written does not count
+
+
+def test_other_errors_name_the_file_too(tmp_path):
+    with pytest.raises(OSError, match=r"cannot write .*/none/r.json: No such file or directory$"):
+        write_atomic({tmp_path / "none" / "r.json": b""})
+
+
+# sole_writer
+
+
+def test_a_second_process_is_refused_and_the_first_is_named(path):
+    with holder(path) as first:
+        for _ in range(2):  # being refused changes nothing
+            with pytest.raises(OSError, match="in use") as caught, sole_writer(path):
+                pass
+            by = f"process {first.pid} on {os.uname().nodename}"
+            assert str(caught.value) == f"{path} is in use by {by}; wait until it has ended, or name another --out"
+    with sole_writer(path):
+        assert lock_name(path).exists()
+    assert not lock_name(path).exists()
+
+
+def test_a_second_run_in_the_same_process_is_refused(path):
+    with sole_writer(path), pytest.raises(OSError, match=f"in use by process {os.getpid()} on"), sole_writer(path):
+        pass
+
+
+def test_what_a_killed_process_held_is_free(path):
+    with holder(path) as first:
+        first.send_signal(signal.SIGKILL)
+    assert lock_name(path).read_text().startswith(f"process {first.pid} on")
+    with sole_writer(path):
+        assert lock_name(path).read_text().startswith(f"process {os.getpid()} on")
+    assert not lock_name(path).exists()
+
+
+def test_an_error_inside_frees_the_path_and_passes(path):
+    with pytest.raises(KeyError, match="inside"), sole_writer(path):
+        raise KeyError("inside")
+    assert not lock_name(path).exists()
+
+
+def test_a_lock_that_vanishes_before_it_is_taken_is_taken_anew(path, monkeypatch):
+    """The holder removes its lock file and ends after this process opened the file and before it locks it."""
+    real, seen = files._try_lock, []
+
+    def late(lock, name):
+        if not seen:
+            name.unlink()
+        seen.append(os.fstat(lock.fileno()).st_nlink)
+        return real(lock, name)
+
+    monkeypatch.setattr(files, "_try_lock", late)
+    with sole_writer(path):
+        assert seen == [0, 1]
+        done = subprocess.run([sys.executable, "-c", HOLDER, str(path)], input=b"", capture_output=True)
+        assert b"is in use by" in done.stderr
+
+
+def test_files_in_one_folder_are_held_one_by_one(tmp_path):
+    with sole_writer(tmp_path / "a.json"), sole_writer(tmp_path / "b.json"), sole_writer(tmp_path):
+        assert names(tmp_path) == [".a.json.lock", ".b.json.lock", ".lock"]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path, monkeypatch, number):
+    def refuses(*args, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "open", refuses, raising=False)
+    with (
+        pytest.raises(OSError, match=f"cannot write in {tmp_path}: {os.strerror(number)}"),
+        sole_writer(tmp_path / "r"),
+    ):
+        pass
+
+
+def test_a_full_disk_leaves_no_open_lock(tmp_path, monkeypatch):
+    class Full(files.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "open", lambda path, mode, buffering: Full(path, "ab+"), raising=False)
+    with pytest.raises(OSError, match=r"No space left on device; .* bytes free"), sole_writer(tmp_path):
+        pass
+    monkeypatch.undo()
+    with sole_writer(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
+    def lacks(*args):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(files.fcntl, "flock", lacks)
+    with (
+        pytest.warns(UserWarning, match=r"\.lock cannot be locked \(Function not implemented\)"),
+        sole_writer(tmp_path),
+    ):
+        pass
+
+
+def test_without_fcntl_nothing_is_locked(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)  # as on Windows
+    with sole_writer(tmp_path), sole_writer(tmp_path):
+        pass
