@@ -9,7 +9,7 @@ COVERED := _build/coverage/coverage.json
 WORKERS ?= 2
 PORT ?= 8000
 
-.PHONY: book serve pdf test test-web test-gpu refresh lint unit notebooks diffusers clean
+.PHONY: book serve pdf test test-web test-gpu soak repeat same-html refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
 	rm -rf _build/html  # what an earlier build left would stay, and change what pages ask for
@@ -49,6 +49,15 @@ test-gpu: export NVIDIA_TF32_OVERRIDE := 0
 test-gpu: $(STAMP)  ## the tests and the chapters on a CUDA GPU; fails where there is none
 	$(BIN)/python -m pytest -n $(WORKERS) --require-cuda tests
 	$(MAKE) notebooks
+
+soak: $(STAMP)  ## kill training and measuring a few hundred times, compare with runs that were not: results/soak.json, 10 minutes
+	$(BIN)/python tools/soak.py
+
+repeat: $(STAMP)  ## what is equal bit for bit on every run, with 1 or 2 threads, in other batches: results/repeat.json, minutes
+	$(BIN)/python tools/repeat.py
+
+same-html: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the book twice, in two folders, and compare all files
+	$(BIN)/python tools/same_html.py
 
 refresh: $(STAMP)  ## execute every chapter in place, seal it with the fingerprint of the code, write the ledger
 	OMP_NUM_THREADS=1 $(BIN)/python tools/notebooks.py refresh

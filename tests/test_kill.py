@@ -1,79 +1,54 @@
-"""Training processes that are killed at random moments, and resumed, end with the weights of one that never was."""
+"""Runs that are killed at any moment, and called again, end with the results of runs that never were."""
 
 import json
-import os
 import subprocess
 import sys
 
-# One process imports the library and forks the training processes, since every import costs seconds.
-SCRIPT = """
-import dataclasses, functools, json, os, random, signal, sys, time
-from pathlib import Path
-import torch, torch._dynamo, torch.distributed.fsdp  # what training would import
-from ddim_lib import UNetConfig, __main__, commands
+from test_style import ROOT
 
-config = UNetConfig(patch=1, channels=(4, 4, 8), attention=(False, False, True), groups=4, dropout=0.1)
-commands.PRESETS["mnist-5k"] = dataclasses.replace(commands.PRESETS["mnist-5k"], unet=config)
-commands.make_tau = lambda T, S: torch.tensor([0, T])  # one evaluation a sheet
-commands.load_pixels = functools.cache(commands.load_pixels)
-commands.load_pixels("mnist-5k", "train")
-folder, steps, kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+SOAK = ROOT / "results" / "soak.json"
+JOBS = {"train", "evaluate", "invert", "neighbors"}
 
 
-def begin(out):
-    options = ["--steps", str(steps), "--checkpoint-every", "1", "--batch-size", "4", "--device", "cpu", "--resume"]
-    if process := os.fork():
-        return process
-    try:
-        os._exit(__main__.main(["train", "mnist-5k", *options, "--out", str(out)]))
-    finally:
-        os._exit(1)
+def total(kills, part=""):
+    """How many of the kills are by a signal, or at a moment, that holds the part."""
+    return sum(
+        count
+        for moments in kills.values()
+        for moment, signals in moments.items()
+        for name, count in signals.items()
+        if part in name or part in moment
+    )
 
 
-def newest(out):
-    return max([int(path.stem[-8:]) for path in out.glob("checkpoint-*.json")], default=0)
+def assert_nothing_lost(found):
+    assert found["runs_with_equal_results"] == found["runs"] > 0
+    assert (found["corrupted_files"], found["leftovers"]) == (0, 0)
+    lost = {name: int(text.split()[0]) for name, text in found["lost_at_most"].items()}
+    assert lost.keys() == JOBS
+    assert lost.pop("train") <= 2  # a checkpoint every two steps
+    assert max(lost.values()) <= 1
+    assert total(found["kills"]) == found["total_kills"]
 
 
-def alive(process):
-    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+def test_killed_runs_end_with_the_results_of_uninterrupted_ones(tmp_path):
+    command = [sys.executable, ROOT / "tools" / "soak.py", "--kills", "10", "--out", tmp_path / "soak.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "soak.json").read_text())
+    assert found["total_kills"] >= 10
+    assert found["resumed"] > 0
+    assert_nothing_lost(found)
 
 
-began = time.monotonic()
-assert os.waitpid(begin(folder / "whole"), 0)[1] == 0
-seconds, rng, found, run = time.monotonic() - began, random.Random(0), [], 0
-while len(found) < kills or sum(torn for _, torn in found) < kills // 4:
-    out, kind = folder / f"killed-{run}", ("any time", "after a step", "in a checkpoint")[len(found) % 3]
-    goal, process = newest(out) + rng.randint(1, steps // kills), begin(out)
-    if kind == "any time":
-        time.sleep(rng.uniform(0, seconds / 4))
-    while kind != "any time" and alive(process) and newest(out) < goal:
-        time.sleep(0.002)
-    if kind == "after a step":
-        time.sleep(rng.uniform(0, seconds / steps))
-    while kind == "in a checkpoint" and alive(process) and not any(out.glob(f".*.{process}.tmp")):
-        pass
-    os.kill(process, signal.SIGKILL)
-    if os.WIFSIGNALED(os.waitpid(process, 0)[1]):
-        found.append((newest(out), any(out.glob(f".*.{process}.tmp"))))
-    else:
-        run += 1  # it had finished: kill another
-        assert run < 5
-for number in range(run + 1):
-    assert os.waitpid(begin(folder / f"killed-{number}"), 0)[1] == 0
-print(json.dumps(found))
-"""
-
-
-def test_killed_and_resumed_training_ends_with_the_weights_of_an_uninterrupted_run(tmp_path):
-    steps, kills = 40, 9
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(steps), str(kills)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert len({step for step, _ in found}) > kills // 3  # at many steps
-    assert sum(torn for _, torn in found) >= kills // 4  # and while a checkpoint was being written
-    for folder in tmp_path.glob("killed-*"):
-        assert [path.name for path in folder.iterdir() if path.suffix == ".tmp"] == []
-        for file in ("ema.safetensors", f"checkpoint-{steps:08d}.safetensors"):
-            assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+def test_a_few_hundred_kills_by_every_signal_at_every_moment_lost_nothing():
+    found = json.loads(SOAK.read_text())
+    assert_nothing_lost(found)
+    assert found["total_kills"] >= 200
+    assert found["resumed"] > found["total_kills"] / 2
+    for signal in ("SIGKILL", "SIGTERM", "SIGINT"):
+        assert total(found["kills"], signal) > 50
+    for moment in ("any time", "in a step", "in a cell", "half written", "before its rename", "after its rename"):
+        assert total(found["kills"], moment) > 10
+    for file in ("checkpoint", "final weights", "sheet", "result"):
+        assert total(found["kills"], f"{file}, ") > 10
