@@ -354,8 +354,8 @@ IN_CODE = [
     CodeMistake(
         "sigma under the root, no noise added",
         "B12",
-        "samplers.ddim_step",
-        "return xs + per_sample(sigma, xt) * noise",
+        "samplers._step_from",
+        "return xs + per_sample(sigma, xs) * noise",
         "return xs",
         STEP_BY_HAND,
     ),
@@ -371,8 +371,8 @@ IN_CODE = [
         "the state kept in place of the data",
         "P9",
         "samplers.ddim_step",
-        "per_sample(root(alpha_bar_s), xt) * x0_pred +",
-        "per_sample(root(alpha_bar_s), xt) * xt +",
+        "predict_x0(xt, eps, alpha_bar_t)",
+        "xt",
         STEP_BY_HAND,
     ),
     CodeMistake(

@@ -170,7 +170,7 @@ def test_statistics_with_nan_are_refused_instead_of_being_at_distance_0(part):
     x, y = random_gaussian(2, 0), random_gaussian(2, 10)
     getattr(y, part)[0] = math.nan
     for pair in ((x, y), (y, x)):
-        with pytest.raises(ValueError, match="^mean and covariance must be finite, got NaN or infinity$"):
+        with pytest.raises(ValueError, match=r"^mean and covariance must be finite, got NaN or infinity$"):
             frechet_distance(*pair)
 
 

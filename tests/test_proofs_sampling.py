@@ -243,7 +243,7 @@ def test_no_columns_are_refused():
 
 @pytest.mark.parametrize("draw", [lambda count, _: torch.zeros(count), lambda count, _: torch.randn(count)], ids="01")
 def test_draws_that_are_not_drawn_from_the_generator_are_refused(draw):
-    with pytest.raises(ValueError, match="^draw must draw from the generator that it is given$"):
+    with pytest.raises(ValueError, match=r"^draw must draw from the generator that it is given$"):
         prove_by_sampling("", draw, 0.0, **MC)
 
 
