@@ -107,9 +107,9 @@ def test_coefficients_are_exact_within_rounding(pair, part):
 
 
 @many
-@given(extreme_pairs, number, number, number, st.floats(0, 0.99))
+@given(extreme_pairs, number, number, number, share)
 def test_a_step_is_exact_within_rounding(pair, x, eps, noise, part):
-    sigma = part * math.sqrt(1 - pair[1])
+    sigma = 0.99 * part * math.sqrt(1 - pair[1])
     ab_t, ab_s, s = exact(*pair, sigma)
     x0, kept = (x - mpmath.sqrt(1 - ab_t) * eps) / mpmath.sqrt(ab_t), mpmath.sqrt(1 - ab_s - s * s)
     wanted = mpmath.sqrt(ab_s) * x0 + kept * eps + s * noise
