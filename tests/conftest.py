@@ -1,12 +1,14 @@
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 import ddim_lib.__main__ as cli
 from ddim_lib import Schedule, UNet, UNetConfig, load_dataset
 
 settings.register_profile("ddim", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("ddim")
+# For `make mutants`, which asks whether a test fails, and not for the simplest example.
+settings.register_profile("mutants", settings.get_profile("ddim"), phases=(Phase.explicit, Phase.generate))
 torch.set_num_threads(1)  # the networks here are so small that threads only cost time
 
 

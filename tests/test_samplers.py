@@ -607,6 +607,7 @@ def test_encoding_by_hand():
     steps = list(ddim_encode(model, schedule, f64(1.0), make_tau(1, 1)))
     assert [step.xt.item() for step in steps] == pytest.approx([1.0, 1.4], abs=1e-15)
     assert [step.x0_pred.item() for step in steps] == pytest.approx([1.0, 1.0], abs=1e-15)
+    assert [step.eps.item() for step in steps] == [1.0, 1.0]
 
 
 def test_encoding_walks_up_tau_and_asks_about_time_1_at_time_0(short):
