@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from unittest import mock
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +13,8 @@ BATCH = 50  # images at a time, each of which becomes 3 x 299 x 299
 NEEDS = (
     "Inception features need the package pytorch-fid (`pip install pytorch-fid`, which brings torchvision); its "
     "weights, about 91 MB, which that package downloads at first use from its release page, "
-    "https://github.com/mseitzer/pytorch-fid/releases, and unpickles; at least 2,300 samples; and in practice a GPU"
+    "https://github.com/mseitzer/pytorch-fid/releases, and unpickles (tensors alone); at least 2,300 samples; "
+    "and in practice a GPU"
 )
 
 
@@ -33,7 +37,9 @@ class Inception(nn.Module):
         except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
             raise ValueError(f"{NEEDS} (importing it: {error})") from None
         try:
-            self.network = InceptionV3([3], resize_input=True, normalize_input=True)
+            # The file is a pickle: torch.load is told to take tensors from it alone, and to run nothing.
+            with mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"):
+                self.network = InceptionV3([3], resize_input=True, normalize_input=True)
         except OSError as error:
             raise OSError(f"{NEEDS} (loading the weights: {error})") from None
         self.eval().requires_grad_(False)

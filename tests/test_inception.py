@@ -1,6 +1,7 @@
 """Inception's features, with a small network in the place of pytorch-fid's: neither the package nor a download."""
 
 import json
+import pickle
 import re
 import sys
 from types import ModuleType
@@ -8,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from conftest import assert_refused
+from damage import MARK, Payload
 from torch import nn
 
 import ddim_lib.__main__ as cli
@@ -76,6 +78,21 @@ def with_classifier(small):
 
 
 # What is needed
+
+
+def test_no_pickle_is_run_where_the_package_loads_its_weights(package, monkeypatch, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(Payload(), path)
+
+    class Loading(package):
+        def __init__(self, *args, **options):
+            torch.load(path, weights_only=False)
+
+    monkeypatch.setattr(sys.modules["pytorch_fid.inception"], "InceptionV3", Loading)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
+        Inception()
+    assert not (tmp_path / MARK).exists()
 
 
 def test_without_the_package_the_error_says_what_is_needed(monkeypatch):
