@@ -30,6 +30,7 @@ from .train import TrainConfig, TrainState, check_finite, start, train
 from .unet import UNet
 from .weights import WEIGHTS, file_sha256, load_pretrained, load_weights, save_weights
 
+LARGEST_SHEET = 10_000  # images
 SETTINGS = ("steps", "batch_size", "accumulate", "lr", "focus", "ema", "seed")  # the options that change a preset
 
 
@@ -176,6 +177,8 @@ def run_sample(args: argparse.Namespace) -> None:
     """Sample images from a trained model into one PNG sheet; say how long it took."""
     device = choose_device(args.device)
     check_positive(args, "n", "batch_size")
+    if args.n > LARGEST_SHEET:
+        raise ValueError(f"--n must be at most {LARGEST_SHEET:,}, the images of one sheet, got {args.n}")
     unet = load_network(args, device)
     schedule = Schedule.linear(unet.config.T)
     generator = torch.Generator().manual_seed(args.seed)
@@ -203,6 +206,7 @@ def run_download(args: argparse.Namespace) -> None:
 
 def run_bench(args: argparse.Namespace) -> None:
     """Measure what the sampler and the loop of evaluate cost beside the bare network evaluations."""
+    check_positive(args, "batch_size", "repeats")
     for batch_size in args.batch_size:
         found = overheads(load_pretrained("mnist"), batch_size, args.steps, args.repeats)
         bare = found.pop("bare network")
@@ -227,8 +231,10 @@ def model_sha256(args: argparse.Namespace) -> str:
 def check_positive(args: argparse.Namespace, *names: str) -> None:
     """Raise ValueError for an option below 1."""
     for name in names:
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+        value = getattr(args, name)
+        least = min(value) if isinstance(value, list) else value
+        if least < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {least}")
 
 
 def choose_device(name: str | None) -> torch.device:
