@@ -9,7 +9,7 @@ COVERED := _build/coverage/coverage.json
 WORKERS ?= 2
 PORT ?= 8000
 
-.PHONY: book serve pdf test test-web test-gpu soak repeat same-html refresh lint unit notebooks diffusers clean
+.PHONY: book serve pdf test test-web test-gpu soak repeat same-html fuzz refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
 	rm -rf _build/html  # what an earlier build left would stay, and change what pages ask for
@@ -58,6 +58,9 @@ repeat: $(STAMP)  ## what is equal bit for bit on every run, with 1 or 2 threads
 
 same-html: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the book twice, in two folders, and compare all files
 	$(BIN)/python tools/same_html.py
+
+fuzz: $(STAMP)  ## ten thousand damaged files and command lines, a few minutes; writes results/fuzz.json
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py
 
 refresh: $(STAMP)  ## execute every chapter in place, seal it with the fingerprint of the code, write the ledger
 	OMP_NUM_THREADS=1 $(BIN)/python tools/notebooks.py refresh

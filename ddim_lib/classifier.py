@@ -187,7 +187,8 @@ def load_reference(name: str = "mnist", path: Path | None = None) -> FeatureStat
     wanted = {"reference.mean": torch.empty(FEATURES), "reference.covariance": torch.empty(FEATURES, FEATURES)}
     try:
         check_tensors(found := {name: tensors[name] for name in wanted}, wanted)
-        return FeatureStatistics(*found.values(), _count(info, "reference_n"))
+        mean, covariance = (value.double() for value in found.values())
+        return FeatureStatistics(mean, covariance, _count(info, "reference_n"))
     except KeyError as error:
         raise WeightsError(f"{path} holds no statistics of real images: {error} is missing") from None
     except ValueError as error:

@@ -114,12 +114,16 @@ def _nudged(value, rng):
     return rng.choice([-value, value + 1, value * 10**9, value + 0.5, str(value), [value], bool(value)])
 
 
+DEEP = {"lists": b"[" * 100_000, "objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000}
+LARGE = {"lists": b'{"a": [' + b"[]," * 6_000_000 + b"[]]}", "string": b'{"' + b"a" * (10 << 20) + b'": 1}'}
+
+
 def hostile_texts(good):
     """Texts in the place of the JSON ``good``, bytes, by name."""
     inside = good.rstrip()[1:-1]
     return {
-        "lists nested 100,000 deep": b"[" * 100_000,
-        "objects nested 100,000 deep": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        "lists nested 100,000 deep": DEEP["lists"],
+        "objects nested 100,000 deep": DEEP["objects"],
         "lists nested 900 deep": b'{"a":' + b"[" * 900 + b"]" * 900 + b"}",
         "lists nested 900 deep beside the rest": b'{"a":' + b"[" * 900 + b"]" * 900 + b"," + inside + b"}",
         "an integer of 5,000 digits": b'{"n":' + b"9" * 5000 + b"," + inside + b"}",
@@ -131,8 +135,8 @@ def hostile_texts(good):
         "no UTF-8": b"\xff" + good,
         "lone surrogates": b'{"\\ud800": "\\udfff"}',
         "200,000 lists": b'{"a": [' + b"[]," * 200_000 + b"[]]}",
-        "more than 16 MiB": b'{"a": [' + b"[]," * 6_000_000 + b"[]]}",
-        "a string of 10 MiB": b'{"' + b"a" * (10 << 20) + b'": 1}',
+        "more than 16 MiB": LARGE["lists"],
+        "a string of 10 MiB": LARGE["string"],
         "a list": b"[1]",
         "null": b"null",
         "a pickle": PICKLE,
