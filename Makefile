@@ -8,8 +8,9 @@ PLAYGROUND := _build/playground/mnist.onnx
 COVERED := _build/coverage/coverage.json
 WORKERS ?= 2
 PORT ?= 8000
+PARTS ?= overhead unet startup quality
 
-.PHONY: book serve pdf test test-web test-gpu soak repeat same-html fuzz refresh lint unit notebooks diffusers clean
+.PHONY: book serve pdf test test-web test-gpu soak repeat same-html fuzz bench refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
 	rm -rf _build/html  # what an earlier build left would stay, and change what pages ask for
@@ -68,6 +69,10 @@ refresh: $(STAMP)  ## execute every chapter in place, seal it with the fingerpri
 
 diffusers: $(STAMP)  ## what the comparison with diffusers needs; `make test` then runs it
 	$(BIN)/python -m pip install --quiet --constraint requirements.txt --requirement requirements-diffusers.txt
+
+bench: diffusers  ## the book beside its peers, into results/; on a quiet machine; some of it: PARTS="overhead startup"
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-bench.txt
+	for part in $(PARTS); do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

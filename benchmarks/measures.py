@@ -36,6 +36,11 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": middle, "lower": lower, "upper": upper}
 
 
+def quotients(theirs: list[float], ours: list[float]) -> dict[str, float]:
+    """Median and quartiles of the quotients of runs of one round."""
+    return summary([a / b for a, b in zip(theirs, ours, strict=True)])
+
+
 def products(sizes: tuple[int, ...], dtype: torch.dtype, device: str) -> dict[str, Run]:
     """Products of two square matrices, to be timed as the measure of the device."""
 

@@ -1,10 +1,17 @@
-"""The networks that are compared, the book's and diffusers' with the same weights, and what they are made to do."""
+"""The networks that are compared, and what they are made to do.
+
+The book's and diffusers' have the same weights. That of denoising-diffusion-pytorch, compared where it is installed, is
+of another architecture, in the size that is nearest.
+"""
 
 from __future__ import annotations
+
+import importlib.util
 
 import torch
 from diffusers import UNet2DModel
 from measures import Run
+from nearest import load
 from torch import Tensor, nn
 
 from ddim_lib import Schedule, UNet, UNetConfig
@@ -18,7 +25,15 @@ CONFIGS = {  # name: (configuration, side of an image, batch size)
     "mnist": (UNetConfig(4, 1, variant=Variant(residual=False, time_shift=1)), 14, 64),  # patches as channels
     "cifar10": (UNetConfig(3, 1, (128, 256, 256, 256), 2, (False, True, False, False), 32, variant=DDPM), 32, 16),
 }
-BOOK, DEFAULT, NHWC = NAMES = ("book", "diffusers", "diffusers channels-last")
+NEAREST_SIZES = {  # with attention where the book has it, in the package's own form of it
+    "tiny": {"dim": 8, "dim_mults": (1, 2)},
+    "mnist": {"dim": 64, "dim_mults": (1, 2)},
+    "cifar10": {"dim": 144, "dim_mults": (1, 2, 2, 2), "full_attn": (False, True, False, False)},
+}
+BOOK, DEFAULT, NHWC = EQUAL = ("book", "diffusers", "diffusers channels-last")
+NEAREST = "denoising-diffusion-pytorch"
+PACKAGE = load() if importlib.util.find_spec("denoising_diffusion_pytorch") else None
+NAMES = (*EQUAL, NEAREST) if PACKAGE else EQUAL
 
 
 class Theirs(nn.Module):
@@ -34,9 +49,11 @@ class Theirs(nn.Module):
 
 
 def build(name: str, key: str, device: str) -> nn.Module:
-    """One of ``NAMES`` in one of ``CONFIGS``; all get the same random weights."""
+    """One of ``NAMES`` in one of ``CONFIGS``, with random weights; all of ``EQUAL`` get the same."""
     config, size, _ = CONFIGS[key]
     torch.manual_seed(0)
+    if name == NEAREST:
+        return PACKAGE.Unet(channels=config.in_channels, **NEAREST_SIZES[key]).to(device)
     network: nn.Module = UNet(config)
     with torch.no_grad():  # the last layers start at zero, and then any two networks agree
         for parameter in network.parameters():

@@ -1,4 +1,4 @@
-"""The book's U-Net beside diffusers' UNet2DModel of the same weights: speed, memory, share of the device's peak."""
+"""The book's U-Net beside those of diffusers and denoising-diffusion-pytorch: speed, memory, share of the peak."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import diffusers
 import torch
-from measures import flops, peak_bytes, product_peak, products, seconds_of, summary
-from networks import BOOK, CONFIGS, NAMES, build, sampling, training
+from measures import flops, peak_bytes, product_peak, products, quotients, seconds_of, summary
+from networks import BOOK, CONFIGS, EQUAL, NAMES, build, sampling, training
 from torch import Tensor, nn
 
 from ddim_lib.commands import versions
@@ -30,10 +29,10 @@ def images(args: argparse.Namespace, key: str) -> Tensor:
 
 
 def difference(networks: dict[str, nn.Module], x: Tensor) -> float:
-    """The largest difference between the networks' outputs, in true float32: without TF32."""
+    """The largest difference between the outputs of networks with the same weights, in true float32: without TF32."""
     torch.set_float32_matmul_precision("highest")
     with torch.backends.cudnn.flags(allow_tf32=False):
-        outputs = [sampling(network, x, bf16=False)() for network in networks.values()]
+        outputs = [sampling(networks[name], x, bf16=False)() for name in EQUAL]
     torch.set_float32_matmul_precision("high" if x.is_cuda else "highest")  # the convolutions on CUDA have TF32 anyway
     found = max((output - outputs[0]).abs().max().item() for output in outputs)
     if not found < TOLERANCE:
@@ -44,30 +43,30 @@ def difference(networks: dict[str, nn.Module], x: Tensor) -> float:
 def compare(args: argparse.Namespace, key: str) -> dict[str, Any]:
     """All figures of one configuration."""
     x, networks = images(args, key), {name: build(name, key, args.device) for name in NAMES}
-    cell = {"batch_size": len(x), "parameters": sum(p.numel() for p in networks[BOOK].parameters())}
-    cell["largest_difference"] = difference(networks, x)
-    counts = {task: flops(task(networks[BOOK], x, args.bf16)) for task in (training, sampling)}
+    cell = {"batch_size": len(x), "largest_difference": difference(networks, x)}
+    cell["parameters"] = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    tasks = (training, sampling)
+    counts = {task: {name: flops(task(networks[name], x, args.bf16)) for name in NAMES} for task in tasks}
     sizes = (512, 1024, 2048) if args.device == "cpu" else (2048, 4096, 8192)
     runs = products(sizes, torch.bfloat16 if args.bf16 else torch.float32, args.device)
     for name, network in networks.items():
         if args.compile:
             network.compile()
-        runs |= {f"{task.__name__} {name}": task(network, x, args.bf16) for task in counts}
+        runs |= {f"{task.__name__} {name}": task(network, x, args.bf16) for task in tasks}
     seconds = seconds_of(runs, args.repeats, args.device)
     cell["product_flops_per_second"] = product_peak(seconds)
-    return cell | {task.__name__: figures(seconds, task.__name__, cell, count) for task, count in counts.items()}
+    return cell | {task.__name__: figures(seconds, task.__name__, cell, found) for task, found in counts.items()}
 
 
-def figures(seconds: dict[str, list[float]], task: str, cell: dict[str, Any], count: int) -> dict[str, Any]:
+def figures(seconds: dict[str, list[float]], task: str, cell: dict[str, Any], counts: dict[str, int]) -> dict[str, Any]:
     """Of each network: images a second, share of the peak, and its seconds divided by those of the book's."""
-    ours, result = seconds[f"{task} {BOOK}"], {"flops": count}
-    for name in NAMES:
+    ours, result = seconds[f"{task} {BOOK}"], {}
+    for name, count in counts.items():
         theirs = seconds[f"{task} {name}"]
-        quotients = summary([a / b for a, b in zip(theirs, ours, strict=True)])  # round by round: their spread
         took = summary(theirs)
-        result[name] = {"seconds": took, "images_per_second": cell["batch_size"] / took["median"]}
+        result[name] = {"seconds": took, "images_per_second": cell["batch_size"] / took["median"], "flops": count}
         result[name]["share_of_peak"] = count / took["median"] / cell["product_flops_per_second"]
-        result[name]["over_book"] = quotients | {"median": took["median"] / median(ours)}
+        result[name]["over_book"] = quotients(theirs, ours)
     return result
 
 
@@ -102,8 +101,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--batch-size", type=int, help="in place of each configuration's own")
     top.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     top.add_argument("--compile", action="store_true", help="torch.compile, of all networks")
-    top.add_argument("--repeats", type=int, default=7)
-    top.add_argument("--out", type=Path, required=True)
+    top.add_argument("--repeats", type=int, default=5)
+    top.add_argument("--out", type=Path, default=Path("results/bench_unet.json"))
     top.add_argument("--memory-of", choices=NAMES, help=argparse.SUPPRESS)
     return top
 

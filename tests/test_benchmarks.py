@@ -11,7 +11,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("book", "diffusers", "diffusers channels-last")
+EQUAL = ("book", "diffusers", "diffusers channels-last")
+NEAREST = ("denoising-diffusion-pytorch",) if importlib.util.find_spec("denoising_diffusion_pytorch") else ()
+NAMES = (*EQUAL, *NEAREST)
 
 pytestmark = pytest.mark.skipif(
     not importlib.util.find_spec("diffusers"), reason="diffusers is not installed; `make diffusers` installs it"
@@ -43,7 +45,10 @@ def test_the_file_says_how_it_was_made(result):
 def test_the_networks_agree_and_need_memory(result):
     cell = result["cells"]["tiny"]
     assert 0 < cell["largest_difference"] < 1e-4
-    assert all(cell["memory_bytes"][name] > 4 * 4 * cell["parameters"] for name in NAMES)  # gradients, Adam's moments
+    assert len({cell["parameters"][name] for name in EQUAL}) == 1
+    assert all(
+        cell["memory_bytes"][name] > 4 * 4 * cell["parameters"][name] for name in NAMES
+    )  # gradients, Adam's moments
 
 
 @pytest.mark.parametrize("task", ["training", "sampling"])
@@ -53,10 +58,8 @@ def test_the_figures_follow_from_the_seconds(result, task):
         found, seconds = cell[task][name], cell[task][name]["seconds"]
         assert 0 < seconds["lower"] <= seconds["median"] <= seconds["upper"]
         assert found["images_per_second"] == pytest.approx(3 / seconds["median"])
-        assert found["over_book"]["median"] == pytest.approx(
-            seconds["median"] / cell[task]["book"]["seconds"]["median"]
-        )
-        per_second = cell[task]["flops"] / seconds["median"]
+        assert 0 < found["over_book"]["lower"] <= found["over_book"]["median"] <= found["over_book"]["upper"]
+        per_second = found["flops"] / seconds["median"]
         assert found["share_of_peak"] == pytest.approx(per_second / cell["product_flops_per_second"])
         assert 0 < found["share_of_peak"] < 1.2
     assert cell[task]["book"]["over_book"] == {"median": 1, "lower": 1, "upper": 1}
@@ -65,7 +68,8 @@ def test_the_figures_follow_from_the_seconds(result, task):
 def test_training_costs_three_evaluations(result):
     """Backward makes two products where forward makes one; only the first layer's input needs no gradient."""
     cell = result["cells"]["tiny"]
-    assert 2.8 < cell["training"]["flops"] / cell["sampling"]["flops"] <= 3.2
+    for name in NAMES:
+        assert 2.8 < cell["training"][name]["flops"] / cell["sampling"][name]["flops"] <= 3.2
 
 
 def test_too_few_repeats_are_refused_by_name(tmp_path):
