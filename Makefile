@@ -10,7 +10,7 @@ WORKERS ?= 2
 PORT ?= 8000
 PARTS ?= overhead unet startup quality
 
-.PHONY: book serve pdf test test-web test-gpu soak repeat same-html fuzz bench refresh lint unit notebooks diffusers clean
+.PHONY: book serve pdf test test-web test-gpu soak repeat same-html fuzz bench alterations refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
 	rm -rf _build/html  # what an earlier build left would stay, and change what pages ask for
@@ -41,6 +41,9 @@ unit: $(STAMP)  ## the tests; fails, too, where they leave too much of the libra
 notebooks: $(STAMP)  ## execute every chapter and compare its outputs with the committed ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-current-env \
 		--nbval-cell-timeout 120 -W default -p no:cacheprovider chapters
+
+alterations: $(STAMP)  ## alter outputs and formulas of every chapter: the run of the notebooks must notice each
+	WORKERS=$(WORKERS) $(BIN)/python tools/alterations.py
 
 test-web: book  ## every page in Chromium; where there is none, it says how to install it
 	PYTHON="$(CURDIR)/$(BIN)/python" $(BIN)/node web/test/run.mjs
