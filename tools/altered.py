@@ -17,7 +17,7 @@ from IPython.display import publish_display_data
 from IPython.utils.capture import capture_output
 
 NEXT_CELL = "\n# ---- the next cell ----\n"
-SECONDS = 60  # an alteration that takes longer is given up
+SECONDS = 110  # an alteration that takes longer is given up; nbval waits for 120
 
 
 class Altered(Exception):  # noqa: N818 (what it says is the name of another error)
