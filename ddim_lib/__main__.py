@@ -164,8 +164,11 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=commands.run_bench)
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
-    """Raise ValueError for a number that no command takes, such as one that does not fit into 64 bits."""
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Raise ValueError for what no command takes: a number that does not fit into 64 bits, a device to write to."""
+    out = getattr(args, "out", None)
+    if out is not None and out.exists() and not (out.is_file() or out.is_dir()):
+        raise ValueError(f"--out must be a file or a folder, got the pipe or device {out}")
     for name, value in vars(args).items():
         option = f"--{name.replace('_', '-')}"
         for number in value if isinstance(value, list) else [value]:
@@ -184,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # a path may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        _check_numbers(args)
+        _check_arguments(args)
         return args.run(args) or 0
     except (ValueError, ArithmeticError, MemoryError, OSError) as error:
         print(f"error: {brief(error) or 'the memory is too small'}", file=sys.stderr)

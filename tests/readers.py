@@ -175,7 +175,8 @@ def read_checkpoint(folder):
     except WeightsError:
         assert contents(unet) == before, "a refused checkpoint changed the network"
         raise
-    moments = [[float(value.double().sum()) for value in each.values()] for each in state.optimizer.state.values()]
+    by_weight = [state.optimizer.state[weight] for weight in unet.parameters()]  # a file keeps no order
+    moments = [{name: value.numpy().tobytes() for name, value in each.items()} for each in by_weight]
     numbers = state.step, float(state.loss), state.history, state.seconds, [float(loss) for loss in state.running]
     return contents(state.model), contents(state.ema), moments, numbers, state.generator.get_state().tolist()
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import readers
 import torch
+from command_lines import GOOD
+from conftest import assert_refused
 from damage import MARK, PICKLE, PLACES, hostile_archive, hostile_texts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -447,6 +449,13 @@ def test_numbers_that_no_command_takes_are_refused(tmp_path, monkeypatch, capsys
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [command for command, words in GOOD.items() if "--out" in words])
+def test_no_command_waits_for_a_pipe_or_takes_the_place_of_a_device(tmp_path, capsys, command):
+    os.mkfifo(tmp_path / "pipe")
+    for out in (tmp_path / "pipe", Path("/dev/null")):
+        assert_refused(capsys, [command, *GOOD[command], "--out", out], f"got the pipe or device {out}")
 
 
 def test_a_long_argument_is_not_repeated_at_length(capsys):
