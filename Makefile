@@ -55,7 +55,7 @@ test-gpu: $(STAMP)  ## the tests and the chapters on a CUDA GPU; fails where the
 	$(MAKE) notebooks
 
 soak: $(STAMP)  ## kill training and measuring a few hundred times, compare with runs that were not: results/soak.json, 10 minutes
-	$(BIN)/python tools/soak.py
+	OMP_NUM_THREADS=1 $(BIN)/python tools/soak.py
 
 repeat: $(STAMP)  ## what is equal bit for bit on every run, with 1 or 2 threads, in other batches: results/repeat.json, minutes
 	$(BIN)/python tools/repeat.py

@@ -96,6 +96,7 @@ class Process:
 
     def _run(self, job: Job, folder: Path, kill: Kill | None) -> None:
         status = 70  # an error that the command line does not know
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
         try:
             with open(self.log, "wb", buffering=0) as log:
                 for stream in (sys.stdout, sys.stderr):

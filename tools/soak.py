@@ -190,7 +190,7 @@ def main() -> int:
         tally = soak(args.kills, args.minutes, Path(folder))
     lost = {name: f"{count} {JOBS[name].unit}{'s' * (count != 1)}" for name, count in tally.lost_at_most.items()}
     found = {
-        "command": " ".join(["python tools/soak.py", *sys.argv[1:]]),
+        "command": f"python tools/soak.py --kills {args.kills} --minutes {args.minutes:g}",
         "versions": commands.versions(),
         "total_kills": tally.kills.total(),
     }
