@@ -93,6 +93,23 @@ def test_an_unknown_sampler_is_refused_by_name(script):
         script("quality").PeerCell("Heun", 5)
 
 
+def test_an_import_is_timed_after_pytorchs(script):
+    torch_took, line_took = script("startup").seconds_of_import("time.sleep(0.2); assert torch.__version__")
+    assert torch_took > 0.1
+    assert line_took >= 0.2
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("denoising_diffusion_pytorch"),
+    reason="`make bench` installs denoising-diffusion-pytorch",
+)
+def test_the_other_unet_is_loaded_without_torchvision_and_runs(script):
+    there = "torchvision" in sys.modules
+    unet = script("nearest").load().Unet(dim=8, dim_mults=(1, 2), channels=1)
+    assert unet(noise(), torch.tensor([1, 2, 3])).shape == noise().shape
+    assert ("torchvision" in sys.modules, "pytorch_fid" in sys.modules) == (there, there)
+
+
 def test_the_peers_were_measured_as_the_books_samplers_were():
     ours, theirs = (json.loads((ROOT / f"results/mnist_{name}.json").read_text()) for name in ("solvers", "peers"))
     shared = ("model_sha256", "classifier_sha256", "dataset", "n", "seed", "bf16")
