@@ -344,7 +344,9 @@ def test_noise_is_drawn_on_the_generators_device_and_handed_to_the_states():
     x, generator = torch.zeros(2, 3), torch.Generator().manual_seed(0)
     with torch.device("meta"):  # where torch puts what is not told where to be
         assert _randn_like(x, generator).device == _randn_like(x, None).device == x.device
+    before = generator.get_state()
     assert _randn_like(x.to("meta"), generator).device.type == "meta"
+    assert not torch.equal(generator.get_state(), before)
 
 
 @pytest.mark.parametrize("kind", NOISE_KINDS[1:], ids=str)
@@ -417,13 +419,14 @@ def test_sigma_hat_may_be_said_with_eta_1(short):
     assert torch.equal(*samples)
 
 
-def test_clipping_takes_eps_anew_from_the_clipped_image(two_steps):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_clipping_takes_eps_anew_from_the_clipped_image(two_steps, sign):
     # x0_pred = 1 / 0.5 = 2 becomes 1; eps = (1 - 0.5) / sqrt(0.75) = 1 / sqrt(3); x_1 = 0.8 + 0.6 / sqrt(3)
-    first, middle, last = ddim_sample(Recorder(), two_steps, f64(1.0), make_tau(2, 2), clip_x0=True)
-    assert first.x0_pred.item() == 1.0
-    assert first.eps.item() == pytest.approx(1 / math.sqrt(3), abs=1e-15)
-    assert middle.xt.item() == pytest.approx(0.8 + 0.6 / math.sqrt(3), abs=1e-15)
-    assert last.xt.item() == 1.0
+    first, middle, last = ddim_sample(Recorder(), two_steps, f64(sign), make_tau(2, 2), clip_x0=True)
+    assert first.x0_pred.item() == sign
+    assert first.eps.item() == pytest.approx(sign / math.sqrt(3), abs=1e-15)
+    assert middle.xt.item() == pytest.approx(sign * (0.8 + 0.6 / math.sqrt(3)), abs=1e-15)
+    assert last.xt.item() == sign
 
 
 def test_clipping_changes_nothing_within_the_range(two_steps):

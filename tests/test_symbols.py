@@ -11,11 +11,14 @@ from ddim_lib.symbols import (
     alpha_bar_s,
     alpha_bar_t,
     beta_t,
+    beta_tilde,
     eps,
     eps_theta,
     m,
+    m_ddpm,
     m_solved,
     n,
+    n_ddpm,
     n_solved,
     sigma,
     x0,
@@ -131,7 +134,13 @@ def test_no_two_symbols_share_a_name():
         (beta_t, r"\beta_{t}"),
         (eps, r"\epsilon"),
         (eps_theta, r"\epsilon_{\theta}"),
+        (sigma, r"\sigma"),
         (x0, "x_{0}"),
+        (xt, "x_{t}"),
+        (xs, "x_{s}"),
+        (m, "m"),
+        (n, "n"),
+        (z, "z"),
     ],
     ids=str,
 )
@@ -144,6 +153,13 @@ def test_the_solution_satisfies_the_two_conditions():
     assert prove("", sp.Eq(m + n * sp.sqrt(alpha_bar_t), sp.sqrt(alpha_bar_s)), solved).kind == "symbolic"
     variance = sp.Eq(n**2 * (1 - alpha_bar_t) + sigma**2, 1 - alpha_bar_s)
     assert prove("", variance, {n: n_solved}).kind == "symbolic"
+
+
+def test_the_posterior_of_ddpm_by_hand():
+    signal, earlier = sp.Rational(1, 4), sp.Rational(16, 25)  # roots 0.5 and 0.8; beta_t = 39 / 64
+    values = {alpha_bar_t: signal, alpha_bar_s: earlier, beta_t: 1 - signal / earlier}
+    found = [formula.subs(values) for formula in (beta_tilde, m_ddpm, n_ddpm)]
+    assert found == [sp.Rational(2925, 10_000), sp.Rational(65, 100), sp.Rational(3, 10)]
 
 
 # Roots on the domain
