@@ -120,6 +120,12 @@ def test_every_symbol_with_a_bound_is_in_the_domain():
     )
 
 
+def test_symbols_are_named_in_messages_as_on_the_pages():
+    found = (alpha_bar_t, alpha_bar_s, alpha_bar_r, beta_t, sigma, m, n, x0, xt, xs, eps, eps_theta, z)
+    names = "alphabar_t alphabar_s alphabar_r beta_t sigma m n x_0 x_t x_s epsilon epsilon_theta z"
+    assert [str(symbol) for symbol in found] == names.split()
+
+
 def test_no_two_symbols_share_a_name():
     declared = [value for value in vars(symbols).values() if isinstance(value, sp.Symbol)]
     assert len({symbol.name for symbol in declared}) == len(declared)
