@@ -29,8 +29,10 @@ def write_atomic(files: dict[Path, bytes]) -> None:
     :func:`sole_writer`.
 
     Raises:
-        OSError: names the file; if the disk is full, says how much room there is.
+        OSError: names the file; if the disk is full, says how much room there is. A folder, pipe or device is refused.
     """
+    if wrong := next((path for path in files if path.exists() and not path.is_file()), None):
+        raise OSError(f"cannot write {wrong}: it is no file but a folder, pipe or device")
     temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
     path = None  # the file in hand
     try:

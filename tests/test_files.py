@@ -83,6 +83,15 @@ def test_other_errors_name_the_file_too(tmp_path):
 # sole_writer
 
 
+def test_a_folder_or_pipe_is_never_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(OSError, match=f"{name}: it is no file but a folder, pipe or device$"):
+            write_atomic({tmp_path / "good": b"new", tmp_path / name: b"new"})
+    assert names(tmp_path) == ["folder", "pipe"]
+
+
 def test_a_second_process_is_refused_and_the_first_is_named(path):
     with holder(path) as first:
         for _ in range(2):  # being refused changes nothing
