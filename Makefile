@@ -10,7 +10,7 @@ WORKERS ?= 2
 PORT ?= 8000
 PARTS ?= overhead unet startup quality
 
-.PHONY: book serve pdf test test-web test-gpu soak repeat same-html fuzz bench alterations refresh lint unit notebooks diffusers clean
+.PHONY: book serve pdf test test-web test-gpu soak repeat same-html fuzz bench alterations mutants refresh lint unit notebooks diffusers clean
 
 book: $(STAMP) $(WEB) $(PLAYGROUND)  ## build the pages from the committed outputs, and print where they are
 	rm -rf _build/html  # what an earlier build left would stay, and change what pages ask for
@@ -76,6 +76,10 @@ diffusers: $(STAMP)  ## what the comparison with diffusers needs; `make test` th
 bench: diffusers  ## the book beside its peers, into results/; on a quiet machine; some of it: PARTS="overhead startup"
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-bench.txt
 	for part in $(PARTS); do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$part.py || exit 1; done
+
+mutants: $(STAMP)  ## mutation tests of the modules that carry a formula: results/mutants.json, within about half an hour
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --requirement requirements-mutants.txt
+	OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py --workers $(WORKERS)
 
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

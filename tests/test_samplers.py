@@ -528,7 +528,7 @@ NO_TAUS = [
     (torch.tensor([1, 2]), r"from 0 to at most T = 40, got \[1, 2\]"),
     (torch.tensor([0, 2, 2]), r"from 0 to at most T = 40, got \[0, 2, 2\]"),
     (torch.tensor([0, 3, 2]), r"from 0 to at most T = 40, got \[0, 3, 2\]"),
-    (torch.tensor([0, 41]), r"from 0 to at most T = 40, got \[0, 41\]"),
+    (torch.tensor([0, 3, 41]), r"from 0 to at most T = 40, got \[0, 3, 41\]"),
 ]
 
 
