@@ -93,7 +93,7 @@ def prove(label: str, claim: sp.Basic, where: Domain | None = None, *, domain: D
     if found is not None:
         raise Refuted(f"{label} is wrong: {found}")
     kind, detail = "numeric", f"holds at {tried} points, evaluated with {DIGITS} digits"
-    if _holds_symbolically(*(side.subs(domain, simultaneous=True) for side in (left, right)), relation):
+    if _holds_symbolically(*(side.subs(domain) for side in (left, right)), relation):
         kind, detail = "symbolic", "proved symbolically"
     return Verdict(label, kind, detail if domain is DOMAIN else f"{detail}, on its own domain", claim)
 

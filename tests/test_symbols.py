@@ -148,7 +148,7 @@ def test_no_two_symbols_share_a_name():
         (n, "n"),
         (z, "z"),
     ],
-    ids=str,
+    ids=lambda value: str(value).replace("\\", ""),
 )
 def test_symbols_print_as_the_pages_write_them(symbol, latex):
     assert sp.latex(symbol) == latex
