@@ -70,8 +70,8 @@ def check_same(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
 
 
 def in_double(value: Tensor | float) -> Tensor | float:
-    """A tensor in float64; a number, which is ten times as fast, where it has no dimensions."""
-    return value.double() if isinstance(value, Tensor) and value.ndim else float(value)
+    """A tensor in float64; a number, which is ten times as fast, where it has no dimensions and asks for no gradient."""
+    return value.double() if isinstance(value, Tensor) and (value.ndim or value.requires_grad) else float(value)
 
 
 def shown(value: Tensor | float) -> float | list[float]:

@@ -713,3 +713,10 @@ def test_noised_data_is_recovered_by_one_step_with_the_true_noise():
     x0, noise = noise_like(2, 2, 5)
     xt = q_sample(x0, 0.25, noise)
     torch.testing.assert_close(ddim_step(xt, noise, 0.25, 1.0, 0.0), x0, rtol=0, atol=1e-14)
+
+
+def test_a_step_has_a_gradient_by_each_of_its_levels():
+    levels = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.25, 0.64, 0.3)]
+    xt, eps, noise = torch.tensor([[[1.0]], [[2.0]], [[-3.0]]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda a_t, a_s, sigma: ddim_step(xt, eps, a_t, a_s, sigma, noise), levels)
+    assert torch.autograd.gradcheck(ddim_coefficients, levels)
