@@ -70,7 +70,7 @@ def check_same(name_a: str, a: Tensor, name_b: str, b: Tensor) -> None:
 
 
 def in_double(value: Tensor | float) -> Tensor | float:
-    """A tensor in float64; a number, which is ten times as fast, where it has no dimensions and asks for no gradient."""
+    """A tensor in float64; a number, ten times as fast, where it has no dimensions and asks for no gradient."""
     return value.double() if isinstance(value, Tensor) and (value.ndim or value.requires_grad) else float(value)
 
 

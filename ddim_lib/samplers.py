@@ -187,8 +187,8 @@ def slerp(x: Tensor, y: Tensor, weight: float) -> Tensor:
         raise ValueError(f"weight must lie in [0, 1], got {weight}")
     a, b = (z.unsqueeze(-1).flatten(1).double() for z in (x, y))
     cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1)
-    angle = cosine.clamp(-1, 1).acos()
-    straight = ~(angle.sin() >= 1e-6)  # where they are parallel, or one of them is 0 and has no direction
+    angle = cosine.acos()
+    straight = ~(angle.sin() >= 1e-6)  # parallel, be it beyond 1 by rounding; or one of them is 0, without a direction
     at_x = torch.where(straight, 1 - weight, ((1 - weight) * angle).sin() / angle.sin())
     at_y = torch.where(straight, weight, (weight * angle).sin() / angle.sin())
     return per_sample(at_x, x) * x + per_sample(at_y, y) * y

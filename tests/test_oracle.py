@@ -168,3 +168,15 @@ def test_a_mixture_that_is_none_is_refused(arguments, message):
 def test_a_point_set_without_points_is_refused(points):
     with pytest.raises(ValueError, match=r"points must have shape \(K, D\) with K >= 1"):
         PointSet(points)
+
+
+def test_a_covariance_that_is_indefinite_by_rounding_loses_its_negative_spread():
+    spreads = torch.tensor([[1.0, -1e-10], [-1e-10, 4.0]], dtype=torch.float64)
+    found = GaussianMixture(torch.zeros(2, 2), torch.diag_embed(spreads))
+    torch.testing.assert_close(found.covariances, torch.diag_embed(spreads.clamp(min=0)), atol=1e-15, rtol=0)
+
+
+def test_a_state_may_be_one_number(linear):
+    model = GaussianMixture([[-1.0], [1.0]], [[[0.1]], [[0.2]]]).eps_model(linear)
+    x, t = torch.tensor([0.5, -2.0]), torch.tensor([10, 500])
+    assert model(x, t).tolist() == model(x.unsqueeze(1), t).flatten().tolist()

@@ -720,3 +720,14 @@ def test_a_step_has_a_gradient_by_each_of_its_levels():
     xt, eps, noise = torch.tensor([[[1.0]], [[2.0]], [[-3.0]]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda a_t, a_s, sigma: ddim_step(xt, eps, a_t, a_s, sigma, noise), levels)
     assert torch.autograd.gradcheck(ddim_coefficients, levels)
+
+
+def test_slerp_of_states_of_one_number_is_a_straight_line():
+    x, y = torch.tensor([1.0, 2.0, 0.0]), torch.tensor([3.0, -2.0, 4.0])
+    assert slerp(x, y, 0.25).tolist() == [1.5, 1.0, 1.0]
+
+
+def test_slerp_between_states_whose_cosine_is_beyond_1_by_rounding_is_a_straight_line():
+    x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(slerp(x, 3 * x, 0.5), 2 * x)
+    torch.testing.assert_close(slerp(x, -3 * x, 0.5), -x)

@@ -364,3 +364,13 @@ def test_a_tau_that_is_none_is_refused_at_once(short, solve, tau, message):
 def test_a_state_that_is_no_batch_of_floats_is_refused_at_once(short, solve, xT):
     with pytest.raises(ValueError, match=rf"xT must be a floating-point batch .*{re.escape(str(tuple(xT.shape)))}"):
         solve(Recorder(), short, xT, make_tau(40, 2))
+
+
+@each_solver
+def test_times_whose_noise_agrees_to_nine_digits_are_refused(solve):
+    near = math.nextafter(0.5, 0)
+    schedule, tau = Schedule.from_alpha_bar([1, 0.9, 0.5, near, 0.1]), torch.arange(5)
+    message = "tau must have times of different noise, got [2, 3], where sigma_bar agrees to 9 digits"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        solve(lambda xt, t: xt, schedule, torch.zeros(1, 2), tau)
+    list(solve(lambda xt, t: xt, schedule, torch.zeros(1, 2), torch.tensor([0, 1, 2, 4])))

@@ -13,6 +13,11 @@ def test_the_time_is_handed_to_the_model_for_each_image_as_int64_where_the_image
         assert evaluate(model, x, 7) is x
 
 
+def test_finite_estimates_whose_sum_overflows_are_taken():
+    huge = torch.full((2, 3), 3e38)
+    assert evaluate(lambda xt, t: huge, torch.ones(2, 3), 7) is huge
+
+
 def test_counting_hands_the_estimate_on_and_tells_the_number_of_images_after_each_evaluation():
     told = []
     model = counting(lambda xt, t: 2 * xt + t, told.append)
