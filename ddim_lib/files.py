@@ -6,6 +6,7 @@ import errno
 import glob
 import os
 import platform
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -25,8 +26,8 @@ NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}  # of some network file s
 def write_atomic(files: dict[Path, bytes]) -> None:
     """Write every file beside its place, then rename all into place: a failure leaves the older ones as they were.
 
-    What killed processes left of the same files is removed. Two processes must not write one file at a time: see
-    :func:`sole_writer`.
+    What killed processes left of the same files is removed. Of two processes that write one file the last one wins;
+    :func:`sole_writer` keeps the second out.
 
     Raises:
         OSError: names the file; if the disk is full, says how much room there is. A folder, pipe or device is refused.
@@ -50,8 +51,24 @@ def write_atomic(files: dict[Path, bytes]) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
+    """Remove what processes that have ended left of this very file; what is still being written stays."""
+    temporary = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)\.tmp")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        left.unlink(missing_ok=True)
+        if (found := temporary.fullmatch(left.name)) and not _runs(int(found[1])):
+            left.unlink(missing_ok=True)
+
+
+def _runs(number: int) -> bool:
+    """Whether there is a process of that number; on Windows, where asking would end it, it counts as running."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -44,12 +44,61 @@ def path(request, tmp_path):
 
 
 def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_path):
-    path, others = tmp_path / "a[1].json", [".a[1].json.lock", ".a1.json.7.tmp", ".a[1].json5.7.tmp"]
-    for name in [*others, ".a[1].json.7.tmp", ".a[1].json.12345.tmp"]:
+    path, gone = tmp_path / "a[1].json", ended()
+    others = [".a[1].json.lock", f".a1.json.{gone}.tmp", f".a[1].json5.{gone}.tmp", f".a[1].json.bak.{gone}.tmp"]
+    for name in [*others, f".a[1].json.{gone}.tmp", f".a[1].json.{'9' * 40}.tmp"]:
         (tmp_path / name).write_text("half")
     write_atomic({path: b"whole"})
     assert names(tmp_path) == sorted([*others, path.name])
     assert path.read_bytes() == b"whole"
+
+
+def ended():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("number", [1, os.getppid()])
+def test_what_another_process_is_writing_stays(tmp_path, number):
+    (tmp_path / f".r.json.{number}.tmp").write_text("half")
+    write_atomic({tmp_path / "r.json": b"whole"})
+    assert names(tmp_path) == [f".r.json.{number}.tmp", "r.json"]
+
+
+def test_what_a_process_of_another_user_is_writing_stays(tmp_path, monkeypatch):
+    def refuses(number, signal):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuses)
+    (tmp_path / ".r.json.77.tmp").write_text("half")
+    write_atomic({tmp_path / "r.json": b"whole"})
+    assert names(tmp_path) == [".r.json.77.tmp", "r.json"]
+
+
+def test_on_windows_no_process_is_asked_whether_it_runs(monkeypatch):
+    monkeypatch.setattr(files.os, "name", "nt")
+    monkeypatch.setattr(os, "kill", None)  # which would end it there
+    assert files._runs(ended())
+
+
+WRITER = f"""
+import pathlib, runpy, sys
+write_atomic = runpy.run_path({files.__file__!r})["write_atomic"]
+for count in range(100):
+    write_atomic({{pathlib.Path(sys.argv[1]): b"whole"}})
+"""
+
+
+@pytest.mark.parametrize("others", [["r", "r"], ["r", "r.json"]], ids=" and ".join)
+def test_processes_that_write_at_once_do_not_hinder_each_other(tmp_path, others):
+    started = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / name)], stderr=subprocess.PIPE)
+        for name in others
+    ]
+    assert [process.communicate()[1].decode() for process in started] == ["", ""]
+    assert names(tmp_path) == sorted(set(others))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -80,9 +129,6 @@ def test_other_errors_name_the_file_too(tmp_path):
         write_atomic({tmp_path / "none" / "r.json": b""})
 
 
-# sole_writer
-
-
 def test_a_folder_or_pipe_is_never_replaced(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -90,6 +136,9 @@ def test_a_folder_or_pipe_is_never_replaced(tmp_path):
         with pytest.raises(OSError, match=f"{name}: it is no file but a folder, pipe or device$"):
             write_atomic({tmp_path / "good": b"new", tmp_path / name: b"new"})
     assert names(tmp_path) == ["folder", "pipe"]
+
+
+# sole_writer
 
 
 def test_a_second_process_is_refused_and_the_first_is_named(path):
