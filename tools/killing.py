@@ -77,12 +77,14 @@ class Process:
         folder.mkdir(parents=True, exist_ok=True)
         self._shared = mmap.mmap(-1, 2)  # whether the command has begun; units of work, of which there are few
         self.log = folder.with_name(folder.name + ".log")
+        self.status: int | None = None  # how it ended
         self.number = os.fork()
         if not self.number:
             self._run(job, folder, kill)
         if kill and not kill.files:
             self._kill(kill)
-        self.status = os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1])
+        while self.status is None:
+            self._wait(0)
 
     @property
     def units(self) -> int:
@@ -114,13 +116,18 @@ class Process:
         self._shared[index] += 1
 
     def _kill(self, kill: Kill) -> None:
-        while self._alive() and not (self._shared[0] and self._shared[1] >= kill.units):
+        while not (self._shared[0] and self._shared[1] >= kill.units):
+            self._wait(os.WNOHANG)
+            if self.status is not None:
+                return
             time.sleep(0.002)
         time.sleep(kill.seconds)
         os.kill(self.number, kill.number)  # one that has ended is not gone before it is waited for
 
-    def _alive(self) -> bool:
-        return os.waitid(os.P_PID, self.number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    def _wait(self, options: int) -> None:
+        number, status = os.waitpid(self.number, options)
+        if number:
+            self.status = os.waitstatus_to_exitcode(status)
 
 
 def wrap(name: str, told: Callable[[], None]) -> None:
@@ -144,7 +151,7 @@ def die_in_a_write(kill: Kill) -> None:
         if stage != kill.stage or not fnmatch.fnmatch(name, pattern):
             return False
         left[0] -= 1
-        return left[0] < 0
+        return left[0] == -1  # once: not again while what was renamed is put back
 
     def half_written(path: Path, data: bytes) -> None:
         if due(path.name, f".{kill.files}.*.tmp", "half written"):
