@@ -10,21 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from serve import BUILD, ROOT
 
 
 def build(folder: Path) -> Path:
     """The pages, built from the committed outputs into a new folder."""
-    command = [
-        str(Path(sys.executable).with_name("jupyter-book")),
-        "build",
-        "--all",
-        "-W",
-        "-n",
-        "--keep-going",
-        "--quiet",
-    ]
-    subprocess.run([*command, "--path-output", str(folder), str(ROOT)], check=True)
+    program = Path(sys.executable).with_name(BUILD[0])
+    subprocess.run([program, *BUILD[1:-1], "--path-output", folder, ROOT], check=True)
     return folder / "_build" / "html"
 
 
