@@ -44,9 +44,8 @@ def run_train(args: argparse.Namespace) -> int:
     check_positive(args, "checkpoint_every", "sample_every", "keep")
     processes = PartialState(cpu=args.device == "cpu")  # under `accelerate launch`, one process of several
     config = _train_config(args, device)
-    images, _ = load_pixels(PRESETS[args.preset].dataset, "train")
-    args.out.mkdir(parents=True, exist_ok=True)
-    with hold(args.out, processes):
+    with hold(args.out, processes, folder=True):
+        images, _ = load_pixels(PRESETS[args.preset].dataset, "train")
         state = _first_or_last_state(args, config, device)
         try:
             stop = _train_loop(state, images, Schedule.linear(state.model.config.T), config, args)
@@ -59,9 +58,9 @@ def run_train(args: argparse.Namespace) -> int:
     return 128 + stop if stop else 0
 
 
-def hold(out: Path, processes: PartialState) -> AbstractContextManager[None]:
+def hold(out: Path, processes: PartialState, folder: bool = False) -> AbstractContextManager[None]:
     """Keep other runs from writing ``out``; of the processes of a run the main one does so, which alone writes."""
-    return sole_writer(out) if processes.is_main_process else nullcontext()
+    return sole_writer(out, folder) if processes.is_main_process else nullcontext()
 
 
 def _first_or_last_state(args: argparse.Namespace, config: TrainConfig, device: torch.device) -> TrainState:

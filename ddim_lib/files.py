@@ -86,16 +86,20 @@ def _room(folder: Path, files: dict[Path, bytes], error: OSError) -> str:
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Keep other runs from writing ``path``, a folder that exists or a file, while the block runs.
+def sole_writer(path: Path, folder: bool = False) -> Iterator[None]:
+    """Keep other runs from writing ``path``, a folder or a file, while the block runs.
 
     The lock is the kernel's, on a file ``.lock`` in the folder or beside the file: it ends with the process that holds
     it, however that ends, so that a lock file that was left behind stops nobody.
 
+    Args:
+        path: a folder that exists, or a file; where it shall be is made if it is not there.
+        folder: it is a folder, which is made if it is not there.
+
     Raises:
         OSError: another process holds the lock, and is named; or nothing can be written there.
     """
-    name = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    name = path / ".lock" if folder or path.is_dir() else path.with_name(f".{path.name}.lock")
     try:
         name.parent.mkdir(parents=True, exist_ok=True)
         lock = _acquire(name)

@@ -140,6 +140,14 @@ def test_a_read_only_folder_is_refused_before_any_work(name, read_only, capsys):
 
 @each_command
 @pytest.mark.usefixtures("no_work")
+def test_a_new_folder_below_a_read_only_one_is_refused_before_the_data_are_read(name, read_only, capsys, monkeypatch):
+    for module in (cli.commands, cli.memorization):
+        monkeypatch.setattr(module, "load_pixels", None)
+    assert_refused(capsys, call(name, read_only / "new"), f"cannot write in {read_only / 'new'}: ")
+
+
+@each_command
+@pytest.mark.usefixtures("no_work")
 def test_a_folder_that_takes_no_files_is_refused_before_any_work(name, tmp_path, capsys, monkeypatch):
     def refuses(path, *args, **options):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)

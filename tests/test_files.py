@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,9 +79,8 @@ def test_what_a_process_of_another_user_is_writing_stays(tmp_path, monkeypatch):
 
 
 def test_on_windows_no_process_is_asked_whether_it_runs(monkeypatch):
-    monkeypatch.setattr(files.os, "name", "nt")
-    monkeypatch.setattr(os, "kill", None)  # which would end it there
-    assert files._runs(ended())
+    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt"))  # without kill, which would end the process there
+    assert files._runs(7)
 
 
 WRITER = f"""
@@ -165,6 +165,19 @@ def test_what_a_killed_process_held_is_free(path):
     with sole_writer(path):
         assert lock_name(path).read_text().startswith(f"process {os.getpid()} on")
     assert not lock_name(path).exists()
+
+
+def test_a_folder_that_is_not_there_yet_is_made_and_held(tmp_path):
+    with sole_writer(tmp_path / "new" / "run", folder=True):
+        assert names(tmp_path / "new" / "run") == [lock_name(tmp_path).name]
+    assert names(tmp_path / "new") == ["run"]
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "f").write_text("here already")
+    refused = pytest.raises(OSError, match=f"cannot write in {tmp_path / 'f'}: File exists")
+    with refused, sole_writer(tmp_path / "f", folder=True):
+        pass
 
 
 def test_an_error_inside_frees_the_path_and_passes(path):
