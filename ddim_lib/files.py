@@ -21,6 +21,7 @@ except ImportError:  # Windows: nothing is locked there
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}  # of some network file systems
+LOCK, HOLDER = ".ddim.lock", re.compile(r"process \d+ on [\w.-]*")  # a lock's file, and what stands in it
 
 
 def write_atomic(files: dict[Path, bytes]) -> None:
@@ -89,17 +90,19 @@ def _room(folder: Path, files: dict[Path, bytes], error: OSError) -> str:
 def sole_writer(path: Path, folder: bool = False) -> Iterator[None]:
     """Keep other runs from writing ``path``, a folder or a file, while the block runs.
 
-    The lock is the kernel's, on a file ``.lock`` in the folder or beside the file: it ends with the process that holds
-    it, however that ends, so that a lock file that was left behind stops nobody.
+    The lock is the kernel's, on a file ``.ddim.lock`` in the folder or beside the file: it ends with the process that
+    holds it, however that ends, so that a lock file that was left behind stops nobody. The folder is made if it is not
+    there, and removed again if nothing was written in it.
 
     Args:
-        path: a folder that exists, or a file; where it shall be is made if it is not there.
-        folder: it is a folder, which is made if it is not there.
+        path: a folder that exists, or a file.
+        folder: it is a folder, there or not.
 
     Raises:
         OSError: another process holds the lock, and is named; or nothing can be written there.
     """
-    name = path / ".lock" if folder or path.is_dir() else path.with_name(f".{path.name}.lock")
+    name = path / LOCK if folder or path.is_dir() else path.with_name(f".{path.name}{LOCK}")
+    made = not name.parent.exists()
     try:
         name.parent.mkdir(parents=True, exist_ok=True)
         lock = _acquire(name)
@@ -113,6 +116,8 @@ def sole_writer(path: Path, folder: bool = False) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 name.unlink()  # while it is locked: who opened it meanwhile sees that it is gone
+                if made:
+                    name.parent.rmdir()  # fails where anything is in it
 
 
 def _acquire(name: Path) -> FileIO | None:
@@ -143,7 +148,7 @@ def _try_lock(lock: FileIO, name: Path) -> bool:
 
 
 def _holder(name: Path) -> str:
-    try:
-        return name.read_text() or "another process"
-    except OSError:  # it has ended just now
-        return "another process"
+    with suppress(OSError), open(name, "rb") as lock:  # it may have ended just now
+        if said := HOLDER.fullmatch(lock.read(300).decode(errors="replace")):
+            return said[0]
+    return "another process"

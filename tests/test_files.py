@@ -33,7 +33,7 @@ def names(folder):
 
 
 def lock_name(path):
-    return path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    return path / ".ddim.lock" if path.is_dir() else path.with_name(f".{path.name}.ddim.lock")
 
 
 @pytest.fixture(params=["folder", "file", "file in a folder that is not there yet"])
@@ -46,7 +46,7 @@ def path(request, tmp_path):
 
 def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_path):
     path, gone = tmp_path / "a[1].json", ended()
-    others = [".a[1].json.lock", f".a1.json.{gone}.tmp", f".a[1].json5.{gone}.tmp", f".a[1].json.bak.{gone}.tmp"]
+    others = [".a[1].json.ddim.lock", f".a1.json.{gone}.tmp", f".a[1].json5.{gone}.tmp", f".a[1].json.bak.{gone}.tmp"]
     for name in [*others, f".a[1].json.{gone}.tmp", f".a[1].json.{'9' * 40}.tmp"]:
         (tmp_path / name).write_text("half")
     write_atomic({path: b"whole"})
@@ -170,7 +170,16 @@ def test_what_a_killed_process_held_is_free(path):
 def test_a_folder_that_is_not_there_yet_is_made_and_held(tmp_path):
     with sole_writer(tmp_path / "new" / "run", folder=True):
         assert names(tmp_path / "new" / "run") == [lock_name(tmp_path).name]
-    assert names(tmp_path / "new") == ["run"]
+        (tmp_path / "new" / "run" / "r.json").touch()
+    assert names(tmp_path / "new" / "run") == ["r.json"]
+
+
+def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("old", "new"):
+        with sole_writer(tmp_path / name, folder=True):
+            pass
+    assert names(tmp_path) == ["old"]
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path):
@@ -178,6 +187,25 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path):
     refused = pytest.raises(OSError, match=f"cannot write in {tmp_path / 'f'}: File exists")
     with refused, sole_writer(tmp_path / "f", folder=True):
         pass
+
+
+def test_a_lock_of_another_program_stays_as_it_was(tmp_path):
+    for name in (".lock", ".r.json.lock"):
+        (tmp_path / name).write_text("another's")
+    for path in (tmp_path, tmp_path / "r.json"):
+        with sole_writer(path):
+            pass
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["another's", "another's"]
+    assert names(tmp_path) == [".lock", ".r.json.lock"]
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff\xfe", b"\x1b[31mprocess 3 on m", b"process 3 on m" * 10**6])
+def test_a_lock_that_names_no_process_is_held_by_another_one(tmp_path, said):
+    with sole_writer(tmp_path):
+        lock_name(tmp_path).write_bytes(said)
+        refused = pytest.raises(OSError, match="is in use by another process; wait until")
+        with refused, sole_writer(tmp_path):
+            pass
 
 
 def test_an_error_inside_frees_the_path_and_passes(path):
@@ -205,7 +233,7 @@ def test_a_lock_that_vanishes_before_it_is_taken_is_taken_anew(path, monkeypatch
 
 def test_files_in_one_folder_are_held_one_by_one(tmp_path):
     with sole_writer(tmp_path / "a.json"), sole_writer(tmp_path / "b.json"), sole_writer(tmp_path):
-        assert names(tmp_path) == [".a.json.lock", ".b.json.lock", ".lock"]
+        assert names(tmp_path) == [".a.json.ddim.lock", ".b.json.ddim.lock", ".ddim.lock"]
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
