@@ -66,7 +66,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS")
     sub.add_argument("--keep", type=int, default=2, metavar="K", help="how many of the newest checkpoints to keep")
     sub.add_argument("--sample-every", type=int, default=2000, metavar="STEPS")
-    sub.set_defaults(run=commands.run_train)
+    sub.set_defaults(run=commands.run_train, out_is="folder")
 
 
 def _add_network(sub: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ def _add_sample(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, default=256)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path, default=Path("samples.png"))
-    sub.set_defaults(run=commands.run_sample)
+    sub.set_defaults(run=commands.run_sample, out_is="file")
 
 
 def _add_evaluate(sub: argparse.ArgumentParser) -> None:
@@ -100,7 +100,7 @@ def _add_evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--bf16", action="store_true", help="the network's matrix products in bfloat16")
     sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
-    sub.set_defaults(run=measuring.run_evaluate)
+    sub.set_defaults(run=measuring.run_evaluate, out_is="file")
 
 
 def _add_invert(sub: argparse.ArgumentParser) -> None:
@@ -109,7 +109,7 @@ def _add_invert(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--n", type=int, required=True, help="number of images")
     sub.add_argument("--batch-size", type=int, default=100)
     sub.add_argument("--out", type=Path, required=True, help="the result file; finished cells in it are kept")
-    sub.set_defaults(run=measuring.run_invert)
+    sub.set_defaults(run=measuring.run_invert, out_is="file")
 
 
 def _add_neighbors(sub: argparse.ArgumentParser) -> None:
@@ -122,7 +122,7 @@ def _add_neighbors(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--bf16", action="store_true", help="the network's matrix products in bfloat16")
     sub.add_argument("--out", type=Path, required=True, help="the result file, .json; the sheets are written beside it")
-    sub.set_defaults(run=memorization.run_neighbors)
+    sub.set_defaults(run=memorization.run_neighbors, out_is="file")
 
 
 def _add_train_classifier(sub: argparse.ArgumentParser) -> None:
@@ -132,7 +132,7 @@ def _add_train_classifier(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--bf16", action="store_true", help="the network's matrix products in bfloat16")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path, required=True, help="the file of weights; a JSON file is written beside it")
-    sub.set_defaults(run=measuring.run_train_classifier)
+    sub.set_defaults(run=measuring.run_train_classifier, out_is="file")
 
 
 def _add_export_diffusers(sub: argparse.ArgumentParser) -> None:
@@ -140,7 +140,7 @@ def _add_export_diffusers(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--weights", type=Path, help="a file of weights instead of the pretrained ones")
     sub.add_argument("--size", type=int, help="height and width of an image; default: 28 for grey ones, 32 for colour")
     sub.add_argument("--out", type=Path, required=True, help="a new folder")
-    sub.set_defaults(run=diffusers_models.run_export_diffusers)
+    sub.set_defaults(run=diffusers_models.run_export_diffusers, out_is="folder")
 
 
 def _add_export_onnx(sub: argparse.ArgumentParser) -> None:
@@ -149,7 +149,7 @@ def _add_export_onnx(sub: argparse.ArgumentParser) -> None:
     what = "round the weights to whole numbers of so many bits, 9 to 16, for a small download; default: float32"
     sub.add_argument("--bits", type=int, help=what)
     sub.add_argument("--out", type=Path, required=True, help="the file, .onnx; a JSON file is written beside it")
-    sub.set_defaults(run=onnx_export.run_export_onnx, compile=False)
+    sub.set_defaults(run=onnx_export.run_export_onnx, compile=False, out_is="file")
 
 
 def _add_download(sub: argparse.ArgumentParser) -> None:
@@ -164,11 +164,17 @@ def _add_bench(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=commands.run_bench)
 
 
+def _check_out(out: Path, wanted: str) -> None:
+    """Raise ValueError if ``--out`` is something else already than the file or folder that a command writes."""
+    found = "folder" if out.is_dir() else "file" if out.is_file() else "pipe or device"
+    if out.exists() and found != wanted:
+        raise ValueError(f"--out must be a {wanted}, got the {found} {out}")
+
+
 def _check_arguments(args: argparse.Namespace) -> None:
     """Raise ValueError for what no command takes: a number that does not fit into 64 bits, a device to write to."""
-    out = getattr(args, "out", None)
-    if out is not None and out.exists() and not (out.is_file() or out.is_dir()):
-        raise ValueError(f"--out must be a file or a folder, got the pipe or device {out}")
+    if "out" in args:
+        _check_out(args.out, args.out_is)
     for name, value in vars(args).items():
         option = f"--{name.replace('_', '-')}"
         for number in value if isinstance(value, list) else [value]:

@@ -341,6 +341,33 @@ def test_the_benchmark_compares_the_bare_network_the_sampler_and_the_evaluation(
     assert re.fullmatch(rf"batch 50: bare network [\d.]+ ms a step, ddim_sample {each}, evaluate {each}", many)
 
 
+WRITERS = {
+    "train": ("mnist-5k", "folder"),
+    "sample": ("mnist", "file"),
+    "evaluate": ("mnist --n 100", "file"),
+    "invert": ("mnist --n 1", "file"),
+    "neighbors": ("mnist", "file"),
+    "train-classifier": ("mnist-5k", "file"),
+    "export-diffusers": ("mnist", "folder"),
+    "export-onnx": ("mnist", "file"),
+}
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_folder_in_place_of_a_file_or_the_reverse_is_refused_before_any_work(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(UNet, "__init__", None)
+    options, wanted = WRITERS[command]
+    folder, file, pipe = (tmp_path / name for name in ("run.safetensors", "file", "pipe"))
+    folder.mkdir()
+    file.write_text("here already")
+    os.mkfifo(pipe)
+    other, got = (folder, "folder") if wanted == "file" else (file, "file")
+    for out, what in ((other, got), (pipe, "pipe or device")):
+        message = f"--out must be a {wanted}, got the {what} {out}"
+        assert_refused(capsys, [command, *options.split(), "--out", out], message)
+    assert (names(folder), file.read_text()) == ([], "here already")
+
+
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "imagenet", "--out", "x"], ["train", "mnist"]])
 def test_usage_errors_end_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
