@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .diffusers_names import DEFAULTS, our_state, their_config, their_state, unet_config
-from .files import write_atomic
+from .files import LOCK, sole_writer, write_atomic
 from .reading import brief, check_fields, read_bytes, read_json
 from .unet import UNet, UNetConfig
 from .weights import LARGEST_FILE, WeightsError, load_pretrained, load_weights, misfits, parse_tensors, unfilled
@@ -141,7 +141,7 @@ def to_diffusers(unet: UNet, folder: str | Path, size: int) -> None:
     multiple = config.patch * 2 ** (len(config.channels) - 1)
     if size < 1 or size % multiple:
         raise ValueError(f"size must be a multiple of {multiple} for this network, got {size}")
-    if any(path.is_file() for path in folder.rglob("*")):
+    if any(path.is_file() and path.name != LOCK for path in folder.rglob("*")):
         raise ValueError(f"{folder} holds files already; name another folder")
     parts = _with_code(unet, size) if departures(config) else _as_unet_2d_model(unet, size)
     values, tensors, kind, code = parts
@@ -181,8 +181,9 @@ def _scheduler_config(T: int) -> dict[str, Any]:
 
 def run_export_diffusers(args: argparse.Namespace) -> None:
     """Write a trained model as a folder for diffusers, and say how it is opened."""
-    unet = load_weights(args.weights) if args.weights else load_pretrained(args.model)
-    to_diffusers(unet, args.out, args.size or unet.config.image_shape[-1])
+    with sole_writer(args.out, folder=True):
+        unet = load_weights(args.weights) if args.weights else load_pretrained(args.model)
+        to_diffusers(unet, args.out, args.size or unet.config.image_shape[-1])
     reasons, opened = departures(unet.config), f'DDIMPipeline.from_pretrained("{args.out}"'
     if reasons:
         print(f"No UNet2DModel has {', '.join(reasons)}: the network's code is in the folder beside its weights.")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .commands import load_network, model_sha256
-from .files import write_atomic
+from .files import sole_writer, write_atomic
 from .unet import UNet
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ def to_onnx(unet: UNet, bits: int | None = None) -> onnx.ModelProto:
 
 def run_export_onnx(args: argparse.Namespace) -> None:
     """Write the model, and beside it a JSON file with one evaluation to check a run of it against."""
+    with sole_writer(args.out):
+        _export(args)
+
+
+def _export(args: argparse.Namespace) -> None:
     unet = load_network(args, torch.device("cpu"))
     data = to_onnx(unet, args.bits).SerializeToString()
     xt, t = _example(unet)
@@ -78,7 +83,6 @@ def run_export_onnx(args: argparse.Namespace) -> None:
     info = {"model": args.model, "model_sha256": model_sha256(args), "T": unet.config.T, "bits": args.bits or 32}
     info |= {"command": args.command, "shape": list(xt.shape[1:]), "input": "xt[k] = sin(k), t = T / 2"}
     info["eps"] = [round(value, 6) for value in eps.flatten().tolist()]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic({args.out: data, args.out.with_suffix(".json"): (json.dumps(info) + "\n").encode()})
     print(f"{args.out}: {len(data) / 1e6:.1f} MB, {sum(p.numel() for p in unet.parameters())} weights")
 

@@ -30,6 +30,8 @@ import soak
 OTHERS = {
     "sample": ("sample mnist --n 4 --device cpu", "sheet.png"),
     "train-classifier": ("train-classifier mnist-5k --epochs 1", "classifier.safetensors"),
+    "export-diffusers": ("export-diffusers mnist", ""),
+    "export-onnx": ("export-onnx mnist", "net.onnx"),
 }
 COMMANDS = {name: (job.arguments, job.out) for name, job in small_jobs.JOBS.items()} | OTHERS
 each_command = pytest.mark.parametrize("name", COMMANDS)
