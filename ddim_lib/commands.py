@@ -103,18 +103,21 @@ def _train_loop(
     main, total, size = PartialState().is_main_process, config.steps, config.batch_size
     known = {"total": total * size, "initial": state.step * size, "disable": not main}
     bar = tqdm(**known, unit="img", smoothing=0.02, leave=False)
+    sheets = range(args.sample_every, total if main else 0, args.sample_every)  # after these steps, and after the last
+    if state.step in sheets and not _sheet(state, args).exists():
+        _save_sheet(state, args)  # before which a run was killed
     with bar, stop_signals() as caught:
         for _ in train(state.model, images, schedule, config, state):
             bar.update(size)
             if state.step % 10 == 0:
                 bar.set_postfix(step=state.step, loss=f"{state.loss.item():.4f}")
             stop = agreed_signal(caught, state.step)
-            if main and state.step % args.sample_every == 0 and state.step < total:
-                _save_sheet(state, args)  # before the checkpoint: a run that goes on from there draws it no more
             if stop or state.step % args.checkpoint_every == 0 or state.step == total:
                 _save(state, config, args)
             if stop:
                 return stop
+            if state.step in sheets:
+                _save_sheet(state, args)
     return 0
 
 
@@ -125,13 +128,17 @@ def _save(state: TrainState, config: TrainConfig, args: argparse.Namespace) -> N
         check_finite(state, config)  # so that no process outlives a run that diverged
 
 
+def _sheet(state: TrainState, args: argparse.Namespace) -> Path:
+    return args.out / f"samples-{state.step:08d}.png"
+
+
 def _save_sheet(state: TrainState, args: argparse.Namespace) -> None:
     """100 images at S = 50 from a fixed seed, to watch the training."""
     unet = state.ema
     xT = torch.randn(100, *unet.config.image_shape, generator=torch.Generator().manual_seed(0))
     schedule = Schedule.linear(unet.config.T)
     *_, last = ddim_sample(unet, schedule, xT.to(next(unet.parameters()).device), make_tau(schedule.T, 50))
-    save_grid(args.out / f"samples-{state.step:08d}.png", last.xt)
+    save_grid(_sheet(state, args), last.xt)
 
 
 def _provenance(state: TrainState, config: TrainConfig, args: argparse.Namespace) -> dict[str, Any]:

@@ -131,6 +131,32 @@ def test_an_interrupted_run_keeps_its_last_checkpoint(tmp_path, capsys, monkeypa
     assert names(tmp_path)[2:] == ["checkpoint-00000002.json", "checkpoint-00000002.safetensors"]
 
 
+def test_a_run_killed_while_it_draws_a_sheet_has_saved_that_step_and_draws_the_sheet_when_resumed(tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    common = [*TRAIN, "--steps", "3", "--checkpoint-every", "2", "--sample-every", "2", "--out"]
+
+    def killing(*args):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "save_grid", killing)
+        assert cli.main([*common, str(killed)]) == 130
+    assert names(killed) == ["checkpoint-00000002.json", "checkpoint-00000002.safetensors"]
+    assert cli.main([*common, str(killed), "--resume"]) == 0
+    assert cli.main([*common, str(whole)]) == 0
+    assert names(killed) == names(whole)
+    for path in whole.glob("samples-*"):
+        assert (killed / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_sheet_that_is_there_is_not_drawn_again_when_a_run_is_resumed(resumable, monkeypatch):
+    drawn, real = [], commands.save_grid
+    monkeypatch.setattr(commands, "save_grid", lambda path, images: [drawn.append(path.name), real(path, images)])
+    options = ["--steps", "6", "--sample-every", "2", "--out", str(resumable), "--resume"]
+    assert cli.main([*TRAIN, *options]) == 0
+    assert drawn == ["samples-00000006.png"]
+
+
 @pytest.fixture
 def resumable(trained, tmp_path):
     out = tmp_path / "run"
