@@ -27,6 +27,10 @@ LOCK, HOLDER = ".ddim.lock", re.compile(r"process \d+ on [\w.-]*")  # a lock's f
 def write_atomic(files: dict[Path, bytes]) -> None:
     """Write every file beside its place, then rename all into place: a failure leaves the older ones as they were.
 
+    So does Ctrl-C. A kill leaves them, too, unless it falls between two renames: of several files the first are then
+    new and the others old, which the hashes in our JSON files tell, until all are written again. (A failure between two
+    renames is no better on a file system without hard links.)
+
     What killed processes left of the same files is removed. Of two processes that write one file the last one wins;
     :func:`sole_writer` keeps the second out.
 
@@ -42,8 +46,9 @@ def write_atomic(files: dict[Path, bytes]) -> None:
             for path, data in files.items():
                 _remove_leftovers(path)
                 _write_through(temporary[path], data)
-            for path in files:
-                os.replace(temporary[path], path)
+            with _all_or_none(temporary):
+                for path in files:
+                    os.replace(temporary[path], path)
         finally:
             for left in temporary.values():
                 left.unlink(missing_ok=True)
@@ -51,9 +56,33 @@ def write_atomic(files: dict[Path, bytes]) -> None:
         raise OSError(f"cannot write {path}: {error.strerror or error}{_room(path.parent, files, error)}") from error
 
 
+@contextmanager
+def _all_or_none(temporary: dict[Path, Path]) -> Iterator[None]:
+    """Put the older files back, under whose names the block renamed new ones, unless it came to the last of them."""
+    *first, last = temporary
+    older = {path: path.with_name(f".{path.name}.{os.getpid()}.old.tmp") for path in first if path.exists()}
+    try:
+        for path, link in older.items():
+            link.unlink(missing_ok=True)
+            with suppress(OSError):  # a file system without hard links
+                os.link(path, link)
+        yield
+    except BaseException:
+        if temporary[last].exists():
+            for path in first:
+                if path not in older:
+                    path.unlink(missing_ok=True)
+                elif older[path].exists():
+                    os.replace(older[path], path)
+        raise
+    finally:
+        for link in older.values():
+            link.unlink(missing_ok=True)
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what processes that have ended left of this very file; what is still being written stays."""
-    temporary = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)\.tmp")
+    temporary = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)(\.old)?\.tmp")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if (found := temporary.fullmatch(left.name)) and not _runs(int(found[1])):
             left.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def path(request, tmp_path):
 def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_path):
     path, gone = tmp_path / "a[1].json", ended()
     others = [".a[1].json.ddim.lock", f".a1.json.{gone}.tmp", f".a[1].json5.{gone}.tmp", f".a[1].json.bak.{gone}.tmp"]
-    for name in [*others, f".a[1].json.{gone}.tmp", f".a[1].json.{'9' * 40}.tmp"]:
+    for name in [*others, f".a[1].json.{gone}.tmp", f".a[1].json.{'9' * 40}.tmp", f".a[1].json.{gone}.old.tmp"]:
         (tmp_path / name).write_text("half")
     write_atomic({path: b"whole"})
     assert names(tmp_path) == sorted([*others, path.name])
@@ -99,6 +99,83 @@ def test_processes_that_write_at_once_do_not_hinder_each_other(tmp_path, others)
     ]
     assert [process.communicate()[1].decode() for process in started] == ["", ""]
     assert names(tmp_path) == sorted(set(others))
+
+
+PAIRS = {"older ones": {"a": b"old", "b": b"older"}, "only the second older": {"b": b"older"}, "none": {}}
+
+
+def write_all(folder, contents):
+    write_atomic({folder / name: data for name, data in contents.items()})
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def replacing(count, when, error):
+    """``os.replace`` that raises at the so-many-th call, before or after it renames."""
+    real, calls = os.replace, []
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == count and when == "before":
+            raise error
+        real(source, target)
+        if len(calls) == count and when == "after":
+            raise error
+
+    return replace
+
+
+@pytest.mark.parametrize("older", PAIRS.values(), ids=PAIRS)
+@pytest.mark.parametrize(("count", "when"), [(1, "before"), (1, "after"), (2, "before"), (2, "after")])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()], ids=repr)
+def test_an_error_or_interrupt_at_a_rename_leaves_all_older_files_or_all_new_ones(
+    tmp_path, monkeypatch, older, count, when, error
+):
+    new = {"a": b"new", "b": b"newer"}
+    for name, data in older.items():
+        write_all(tmp_path, {name: data})
+    monkeypatch.setattr(os, "replace", replacing(count, when, error))
+    with pytest.raises(type(error)):
+        write_all(tmp_path, new)
+    assert contents(tmp_path) == (new if (count, when) == (2, "after") else older)
+
+
+def test_files_are_written_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def lacks(source, target):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", lacks)
+    for new in ({"a": b"1", "b": b"2"}, {"a": b"3", "b": b"4"}):
+        write_all(tmp_path, new)
+        assert contents(tmp_path) == new
+    monkeypatch.setattr(os, "replace", replacing(2, "before", OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match=r"cannot write .*/b: Input/output error"):
+        write_all(tmp_path, {"a": b"5", "b": b"6"})
+    assert contents(tmp_path) == {"a": b"5", "b": b"4"}  # each of them is whole
+
+
+KILLED = f"""
+import os, pathlib, runpy, signal, sys
+write_atomic, real = runpy.run_path({files.__file__!r})["write_atomic"], os.replace
+def replace(source, target):
+    real(source, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.replace = replace
+write_atomic({{pathlib.Path(sys.argv[1]) / name: b"new" for name in "ab"}})
+"""
+
+
+def test_what_a_kill_between_two_renames_leaves_is_mended_by_writing_again(tmp_path):
+    write_all(tmp_path, {"a": b"old", "b": b"older"})
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = contents(tmp_path)
+    assert (left.pop("a"), left.pop("b")) == (b"new", b"older")
+    assert sorted(left.values()) == [b"new", b"old"]
+    write_all(tmp_path, {"a": b"newest", "b": b"newest"})
+    assert contents(tmp_path) == {"a": b"newest", "b": b"newest"}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
