@@ -10,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from .diffusers_names import DEFAULTS, our_state, their_config, their_state, unet_config
 from .files import LOCK, sole_writer, write_atomic
-from .reading import brief, check_fields, read_bytes, read_json
+from .reading import brief, check_fields, read_json
 from .unet import UNet, UNetConfig
-from .weights import LARGEST_FILE, WeightsError, load_pretrained, load_weights, misfits, parse_tensors, unfilled
+from .weights import (
+    WeightsError,
+    load_pretrained,
+    load_weights,
+    misfits,
+    parse_tensors,
+    put,
+    read_tensor_file,
+    unfilled,
+)
 
 CONFIGS = ("config.json", "unet/config.json", "scheduler_config.json", "scheduler/scheduler_config.json")
 TENSORS = "diffusion_pytorch_model.safetensors"
@@ -52,8 +60,7 @@ def from_diffusers(path_or_repo: str | Path) -> UNet:
     tensors = _read_tensors(path)
     _check_fit(tensors, their_state(unet.state_dict(), config), path)
     cosines_first = values.get("flip_sin_to_cos", DEFAULTS["flip_sin_to_cos"])
-    unet.load_state_dict(our_state(tensors, config, cosines_first), assign=True)
-    return unet.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return put(unet, our_state(tensors, config, cosines_first))
 
 
 def _fetched(path_or_repo: str | Path, names: tuple[str, ...]) -> Path:
@@ -97,7 +104,7 @@ def _largest_time(folder: Path) -> int:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a published file, with the names of attention's layers that diffusers uses today."""
     try:
-        tensors = parse_tensors(read_bytes(path, LARGEST_FILE), path)
+        tensors = parse_tensors(read_tensor_file(path), path)
     except FileNotFoundError:
         convert = "UNet2DModel.from_pretrained(OLD).save_pretrained(NEW)"
         raise WeightsError(

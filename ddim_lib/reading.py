@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import stat
 import types
 import typing
@@ -18,18 +17,18 @@ LONGEST_LINE = 1000
 
 
 def brief(text: object) -> str:
-    """A message on one line of at most 1,000 characters, without control characters, its middle left out if need be.
+    """A message on one line of at most 1,000 printable characters, its middle left out if need be.
 
     What a file or a command line holds gets into messages, and may be long, or written to upset a terminal.
     """
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(text))
+    line = "".join(character if character.isprintable() else " " for character in str(text))
     if len(line) <= LONGEST_LINE:
         return line
     return f"{line[: LONGEST_LINE - 320]} ... ({len(line):,} characters) ... {line[-280:]}"
 
 
-def read_bytes(path: Path, largest: int) -> bytes:
-    """The whole of a file.
+def check_file(path: Path, largest: int) -> int:
+    """The size of a file, in bytes.
 
     Raises:
         OSError: it is missing or cannot be read.
@@ -40,6 +39,12 @@ def read_bytes(path: Path, largest: int) -> bytes:
         raise ValueError(f"{path} is no file but a {'folder' if stat.S_ISDIR(found.st_mode) else 'pipe or device'}")
     if found.st_size > largest:
         raise ValueError(f"{path} holds {found.st_size:,} bytes; at most {largest:,} would be right")
+    return found.st_size
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The whole of a file; raises what :func:`check_file` does."""
+    check_file(path, largest)
     return path.read_bytes()
 
 
@@ -65,10 +70,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in values if keys.count(key) > 1)!r} stands there twice")
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"the key {key!r} stands there twice")
+        values[key] = value
     return values
 
 
@@ -94,8 +100,8 @@ def check_fields(kind: type, values: Any) -> None:
         if dataclasses.is_dataclass(hints[name]):
             check_fields(hints[name], value)
         elif not _fits(value, hints[name]):
-            wanted = getattr(hints[name], "__name__", None) if isinstance(hints[name], type) else None
-            raise ValueError(f"{name} must be of type {wanted or hints[name]}, got {brief(repr(value))}")
+            wanted = hints[name].__name__ if isinstance(hints[name], type) else hints[name]
+            raise ValueError(f"{name} must be of type {wanted}, got {brief(repr(value))}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .files import write_atomic
-from .reading import brief, check_fields, read_bytes, read_json
+from .reading import brief, check_fields, check_file, read_json
 from .unet import UNet, UNetConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
 LARGEST_FILE, LARGEST_HEADER = 16 << 30, 4 << 20  # bytes, of a file of tensors and of the list of them at its start
+NO_TENSORS = "is truncated or altered, or is not a safetensors file"
 LARGEST_T, MOST_BLOCKS = 1_000_000, 200  # of a network in a file; building it, and its schedule, takes time and memory
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -45,7 +46,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     beside = path.with_suffix(".json")
     try:
-        info, data = read_json(beside), read_bytes(path, LARGEST_FILE)
+        info, data = read_json(beside), read_tensor_file(path)
     except FileNotFoundError as error:
         raise WeightsError(f"no weights at {error.filename}") from None
     except OSError as error:
@@ -60,15 +61,40 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return parse_tensors(data, path), info
 
 
+def read_tensor_file(path: Path) -> bytes:
+    """The bytes of a safetensors file; one of another size than its header promises is refused before it is read.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        ValueError: no file, or one that is too large, or whose header is none or does not fit its size.
+    """
+    size = check_file(path, LARGEST_FILE)
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+        sizes = f"{size:,} bytes, with a header of {header:,}"
+        if header > min(size, LARGEST_HEADER):
+            raise WeightsError(f"{path} {NO_TENSORS}: {sizes}")
+        if 8 + header + (rest := _promised(file.read(header))) != size:
+            raise WeightsError(f"{path} {NO_TENSORS}: {sizes}, which promises {brief(f'{rest:,}')} more")
+        file.seek(0)
+        return file.read(size)
+
+
+def _promised(header: bytes) -> int:
+    """How many bytes of tensors a header says there are, -1 if it is none."""
+    try:
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        return max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+    except (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError):
+        return -1
+
+
 def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     """The tensors in the bytes of a safetensors file; raises WeightsError, which names the path, if they are none."""
-    header = int.from_bytes(data[:8], "little")
-    if header > min(len(data), LARGEST_HEADER):
-        raise WeightsError(f"{path} is not a safetensors file: {len(data):,} bytes, with a header of {header:,}")
     try:
         return safetensors.torch.load(data)
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path} is not a safetensors file: {brief(error)}") from None
+        raise WeightsError(f"{path} {NO_TENSORS}: {brief(error)}") from None
 
 
 def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
@@ -120,7 +146,17 @@ def fill(network: Network, tensors: Mapping[str, Tensor]) -> Network:
         ValueError: weights that are not finite, or do not fit; no memory was taken for the network then.
     """
     check_tensors(tensors, network.state_dict())
-    network.to_empty(device="cpu").load_state_dict(tensors)
+    return put(network, tensors)
+
+
+def put(network: Network, tensors: Mapping[str, Tensor]) -> Network:
+    """What :func:`fill` does once the tensors are known to be good; they keep the network's layout in memory."""
+    wanted = network.state_dict()  # not Module.to_empty, which imports SymPy: half a second
+    laid_out = {
+        name: torch.empty_strided(value.shape, value.stride(), dtype=value.dtype).copy_(tensors[name])
+        for name, value in wanted.items()
+    }
+    network.load_state_dict(laid_out, assign=True)
     return network.eval().requires_grad_(False)
 
 

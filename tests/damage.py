@@ -117,6 +117,8 @@ def _nudged(value, rng):
 DEEP = {"lists": b"[" * 100_000, "objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000}
 LARGE = {"lists": b'{"a": [' + b"[]," * 6_000_000 + b"[]]}", "string": b'{"' + b"a" * (10 << 20) + b'": 1}'}
 
+MANY = b",".join(b'"%d": 0' % number for number in range(300_000))
+
 
 def hostile_texts(good):
     """Texts in the place of the JSON ``good``, bytes, by name."""
@@ -129,6 +131,7 @@ def hostile_texts(good):
         "an integer of 5,000 digits": b'{"n":' + b"9" * 5000 + b"," + inside + b"}",
         "numbers beyond all": b'{"n": 1e999, "m": -1e999, "k": NaN, "l": Infinity}',
         "keys that stand twice": b"{" + inside + b"," + inside + b"}",
+        "the last of 300,000 keys twice": b"{" + MANY + b',"299999": 1}',
         "one key twice": b'{"cells": {}, "cells": {},' + inside + b"}",
         "UTF-16": good.decode().encode("utf-16"),
         "a byte order mark": b"\xef\xbb\xbf" + good,
@@ -238,6 +241,7 @@ def _in_place_of(make):
     return replace
 
 
+HIDDEN = "not to be read"
 PLACES = {
     "missing": lambda path: path.unlink(),
     "a folder": _in_place_of(lambda path: path.mkdir()),
@@ -247,10 +251,10 @@ PLACES = {
     "a link to endless zeros": _in_place_of(lambda path: path.symlink_to("/dev/zero")),
     "a link to a terminal": _in_place_of(lambda path: path.symlink_to("/dev/tty")),
     "a hole of 4 TiB": lambda path: os.truncate(path, 4 << 40),
+    "a hole of 2 GiB": lambda path: os.truncate(path, 2 << 30),
 }
 if os.geteuid():  # root may read all
-    PLACES["not to be read"] = lambda path: path.chmod(0)
-
+    PLACES[HIDDEN] = lambda path: path.chmod(0)
 
 # Archives
 

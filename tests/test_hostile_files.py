@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+import time
 import tracemalloc
 from dataclasses import asdict
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import readers
+import safetensors.torch
 import torch
 from command_lines import GOOD
 from conftest import assert_refused
@@ -29,8 +31,12 @@ from ddim_lib.classifier import load_reference
 from ddim_lib.reading import LARGEST_JSON, LONGEST_LINE, brief, check_fields, read_bytes, read_json
 from ddim_lib.results import load_cells
 from ddim_lib.train import TrainConfig
-from ddim_lib.weights import load_tensors, load_weights, parse_tensors, save_tensors, unfilled
+from ddim_lib.weights import load_tensors, load_weights, parse_tensors, read_tensor_file, save_tensors, unfilled
 
+FILES_OF_TENSORS = [
+    (readers.write_network, readers.read_network, "net.safetensors"),
+    (readers.write_folder, readers.read_folder, "unet/diffusion_pytorch_model.safetensors"),
+]
 TERABYTES = [
     ({"channels": [10**9, 10**9]}, "wrong|so large"),
     ({"channels": [2**40, 2**40]}, "so large"),
@@ -51,12 +57,16 @@ def test_a_short_message_stays_as_it_is(text):
     assert brief(text) == text
 
 
-@given(st.text() | st.integers(0, 1000).map("x\n".__mul__))
+@given(st.text(st.characters()) | st.integers(0, 1000).map("x\n".__mul__))
 def test_a_message_is_one_short_line(text):
     line = brief(text)
-    assert len(line.splitlines()) <= 1
     assert len(line) <= LONGEST_LINE
-    assert not re.search("[\x00-\x1f\x7f-\x9f]", line)
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("character", ["\u202e", "\u200b", "\ud800", "\x9b", "\u2029"], ids=ascii)
+def test_characters_that_turn_or_hide_text_are_left_out(character):
+    assert brief(f"a{character}b") == "a b"
 
 
 def test_a_long_message_keeps_its_ends():
@@ -99,6 +109,15 @@ def test_hostile_json_is_refused_by_name_or_harmless(tmp_path, name):
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))} ") as caught:
         read_json(path)
     assert len(str(caught.value)) < LONGEST_LINE + 200
+
+
+def test_the_key_that_stands_twice_is_found_at_once(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(hostile_texts(b"{}")["the last of 300,000 keys twice"])
+    start = time.process_time()
+    with pytest.raises(ValueError, match="the key '299999' stands there twice"):
+        read_json(path)
+    assert time.process_time() - start < 5
 
 
 def test_json_takes_no_more_memory_than_thirty_times_its_size(tmp_path):
@@ -201,10 +220,41 @@ def test_loading_draws_no_random_numbers():
 
 
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 10**8, 101])
-def test_a_header_that_is_longer_than_its_file_is_refused_with_both_sizes(length):
-    data = length.to_bytes(8, "little") + b"{}" + bytes(90)
+def test_a_header_that_is_longer_than_its_file_is_refused_with_both_sizes(tmp_path, length):
+    path = tmp_path / "x"
+    path.write_bytes(length.to_bytes(8, "little") + b"{}" + bytes(90))
     with pytest.raises(WeightsError, match=f"100 bytes, with a header of {length:,}"):
-        parse_tensors(data, Path("x"))
+        read_tensor_file(path)
+
+
+@pytest.mark.parametrize("change", [1 << 30, -1])
+@pytest.mark.parametrize(("write", "read", "name"), FILES_OF_TENSORS)
+def test_a_file_of_another_size_than_its_header_promises_is_not_read(tmp_path, change, write, read, name):
+    write(tmp_path)
+    path = tmp_path / name
+    os.truncate(path, path.stat().st_size + change)
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=r"is not a safetensors file: .* which promises [\d,]+ more"):
+        read(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"[]", b"{}}", b"[" * 10_000, b'{"a": 1}', b'{"a": {"data_offsets": [0, 1e999]}}']
+)
+def test_a_header_that_is_none_is_refused(tmp_path, header):
+    path = tmp_path / "x"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(WeightsError, match="promises -1 more"):
+        read_tensor_file(path)
+
+
+def test_tensors_are_read_with_words_of_their_maker_in_the_header(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(safetensors.torch.save({"a": torch.ones(3)}, metadata={"format": "pt"}))
+    assert parse_tensors(read_tensor_file(path), path)["a"].tolist() == [1, 1, 1]
 
 
 def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):

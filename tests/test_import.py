@@ -25,6 +25,23 @@ def test_the_library_adds_two_packages_to_pytorch():
     assert {"matplotlib", *library} < set(with_another)  # so one more package would have been seen
 
 
+LOADING = """
+import sys
+from ddim_lib import load_pretrained
+from ddim_lib.classifier import load_classifier
+load_pretrained("mnist"), load_classifier("mnist")
+print("sympy" in sys.modules)
+import sympy
+print("sympy" in sys.modules)
+"""
+
+
+def test_loading_a_network_imports_no_sympy():
+    """PyTorch's own way from the meta device to memory does, half a second."""
+    done = subprocess.run([sys.executable, "-c", LOADING], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_every_public_name_is_there():
     assert [name for name in ddim_lib.__all__ if not hasattr(ddim_lib, name)] == []
     assert ddim_lib.plots.tile.__module__ == "ddim_lib.plots"
