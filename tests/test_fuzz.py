@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import readers
+from damage import HIDDEN
 from readers import READERS, Reader
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,10 +37,15 @@ def test_the_committed_fuzzing_is_of_this_code_and_found_nothing():
     assert sum(found["tried"].values()) >= 3_000
 
 
+def without_hidden(kinds):
+    """Kinds of damage but for files without the right to read them, which root cannot make."""
+    return {kind for kind in kinds if HIDDEN not in kind}
+
+
 def test_damage_that_changes_nothing_is_the_only_kind_that_a_hash_lets_through():
     found = json.loads(fuzz.RESULT.read_text())["outcomes"]
     for name, reader in READERS.items():
-        assert found[name].keys() == reader.kinds.keys()
+        assert without_hidden(found[name]) == without_hidden(reader.kinds)
         for kind, counts in found[name].items():
             assert counts.keys() <= {fuzz.REFUSED, fuzz.SAME, fuzz.OTHER}
             assert fuzz.OTHER not in counts or "forged" in kind or not reader.hashes
