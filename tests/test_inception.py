@@ -1,9 +1,11 @@
 """Inception's features, with a small network in the place of pytorch-fid's: neither the package nor a download."""
 
+import hashlib
 import json
-import pickle
+import os
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,7 +15,7 @@ from damage import MARK, Payload
 from torch import nn
 
 import ddim_lib.__main__ as cli
-from ddim_lib import UNet, UNetConfig, classifier, commands, load_dataset, measuring
+from ddim_lib import UNet, UNetConfig, classifier, commands, inception, load_dataset, measuring
 from ddim_lib import weights as weights_module
 from ddim_lib.classifier import Classifier, extract_features, save_classifier
 from ddim_lib.evaluate import Measure
@@ -43,10 +45,16 @@ class Network(nn.Module):
 
 
 @pytest.fixture
-def package(monkeypatch):
-    """A package pytorch_fid whose network is the one above; gives that class, which was told nothing yet."""
+def package(monkeypatch, tmp_path_factory):
+    """A package pytorch_fid, its weights fetched, with the network above; gives that class, which was told nothing yet."""
+    hub = tmp_path_factory.mktemp("hub")
     modules = ModuleType("pytorch_fid"), ModuleType("pytorch_fid.inception")
     modules[0].__version__, modules[1].InceptionV3 = "9.8", Network
+    modules[1].FID_WEIGHTS_URL = "https://example.org/weights.pth"
+    (hub / "checkpoints").mkdir()
+    (hub / "checkpoints" / "weights.pth").write_bytes(b"weights")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(hub))
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(b"weights").hexdigest())
     for module in modules:
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(Network, "told", [])
@@ -80,7 +88,10 @@ def with_classifier(small):
 # What is needed
 
 
-def test_no_pickle_is_run_where_the_package_loads_its_weights(package, monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["OTHER", "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"])
+def test_no_pickle_is_run_where_the_package_loads_its_weights(package, monkeypatch, tmp_path, name):
+    monkeypatch.setenv(name, "0" if name == "TORCH_FORCE_WEIGHTS_ONLY_LOAD" else "1")
+    before = dict(os.environ)
     path = tmp_path / "weights.pth"
     torch.save(Payload(), path)
 
@@ -90,9 +101,37 @@ def test_no_pickle_is_run_where_the_package_loads_its_weights(package, monkeypat
 
     monkeypatch.setattr(sys.modules["pytorch_fid.inception"], "InceptionV3", Loading)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
+    with pytest.raises(ValueError, match=re.escape(NEEDS) + ".*[Ww]eights.only") as caught:
         Inception()
+    assert str(caught.value).isprintable()
     assert not (tmp_path / MARK).exists()
+    assert dict(os.environ) == before
+
+
+def test_weights_that_are_not_those_published_are_never_opened(package, monkeypatch):
+    path = Path(torch.hub.get_dir(), "checkpoints", "weights.pth")
+    path.write_bytes(b"other weights")
+
+    def opened(*args, **options):
+        raise OSError("they were opened")
+
+    monkeypatch.setattr(package, "__init__", opened)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is truncated or altered.*remove it"):
+        Inception()
+
+
+def test_weights_are_fetched_once_with_their_hash(package, monkeypatch):
+    path, fetched = Path(torch.hub.get_dir(), "checkpoints", "weights.pth"), []
+
+    def download(url, to, sha256):
+        fetched.append((url, sha256))
+        Path(to).write_bytes(b"weights")
+
+    path.unlink()
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):
+        Inception()
+    assert fetched == [("https://example.org/weights.pth", inception.SHA256)]
 
 
 def test_without_the_package_the_error_says_what_is_needed(monkeypatch):
@@ -100,7 +139,7 @@ def test_without_the_package_the_error_says_what_is_needed(monkeypatch):
     with pytest.raises(ValueError, match="pip install pytorch-fid") as caught:
         Inception()
     said = str(caught.value)
-    for part in ("torchvision", "about 91 MB", "downloads at first use", "unpickles", "2,300 samples", "a GPU"):
+    for part in ("torchvision", "about 91 MB", "downloaded at first use", "unpickled", "2,300 samples", "a GPU"):
         assert part in said
     assert "\n" not in said
 
