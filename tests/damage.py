@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import tarfile
+import tempfile
 
 import torch
 
@@ -258,12 +259,14 @@ if os.geteuid():  # root may read all
 
 # Archives
 
+OUTSIDE = f"{tempfile.gettempdir()}/ddim-escaped-{os.getpid()}"  # of this run
+
 
 def hostile_archive(good):
     """A tar file that writes outside its folder in every known way, and holds the members of ``good`` as well."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
-        for name in ("../escaped", "/tmp/ddim-escaped", "a/../../escaped", "cifar-10-batches-bin/../../escaped"):
+        for name in ("../escaped", OUTSIDE, "a/../../escaped", "cifar-10-batches-bin/../../escaped"):
             _add(tar, name, b"escaped")
         for kind, name in ((tarfile.SYMTYPE, "soft"), (tarfile.LNKTYPE, "hard")):
             _add(tar, f"cifar-10-batches-bin/{name}", type=kind, linkname="../..")

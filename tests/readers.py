@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import safetensors.torch
 import torch
-from damage import BYTES, PLACES, edited, edited_tensors, hostile_archive, hostile_tensors, hostile_texts
+from damage import BYTES, OUTSIDE, PLACES, edited, edited_tensors, hostile_archive, hostile_tensors, hostile_texts
 
 from ddim_lib import Schedule, TrainConfig, UNet, UNetConfig, WeightsError, datasets, from_diffusers, train
 from ddim_lib.checkpoints import load_checkpoint, save_checkpoint
@@ -240,7 +240,7 @@ def read_archive(folder):
             raise OSError("the connection broke")
         shutil.copyfile(sent, output)
 
-    with patch("pooch.core.choose_downloader", lambda *_, **__: serve), patch("pooch.core.get_logger"):
+    with patch("pooch.HTTPDownloader", lambda **_: serve), patch("pooch.core.get_logger"):
         try:
             datasets.download("cifar10", root)
         except (DatasetError, OSError) as error:
@@ -249,7 +249,7 @@ def read_archive(folder):
     names = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file() or path.is_symlink()}
     assert names == {"cifar-10-binary.tar.gz", *(f"{datasets.CIFAR10_FOLDER}/{file}" for file in CIFAR10)}
     assert not (folder / "escaped").exists()
-    assert not Path("/tmp/ddim-escaped").exists()
+    assert not Path(OUTSIDE).exists()
     return read_data("cifar10")(root)
 
 
