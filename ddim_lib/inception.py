@@ -31,7 +31,7 @@ class Inception(nn.Module):
         name: ``"inception pytorch-fid <version>"``, what a result file says.
 
     Raises:
-        ValueError: pytorch-fid or torchvision is missing, or cannot be imported; or these are not the published weights.
+        ValueError: pytorch-fid or torchvision is missing, or fails; or the weights are not those published.
         OSError: the weights cannot be downloaded.
     """
 

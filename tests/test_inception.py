@@ -46,7 +46,7 @@ class Network(nn.Module):
 
 @pytest.fixture
 def package(monkeypatch, tmp_path_factory):
-    """A package pytorch_fid, its weights fetched, with the network above; gives that class, which was told nothing yet."""
+    """A package pytorch_fid, its weights fetched, with the network above; gives that class, told nothing."""
     hub = tmp_path_factory.mktemp("hub")
     modules = ModuleType("pytorch_fid"), ModuleType("pytorch_fid.inception")
     modules[0].__version__, modules[1].InceptionV3 = "9.8", Network
