@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _check_arguments(args)
         return args.run(args) or 0
-    except (ValueError, ArithmeticError, MemoryError, OSError) as error:
+    except (ValueError, OverflowError, FloatingPointError, MemoryError, OSError) as error:
         print(f"error: {brief(error) or 'the memory is too small'}", file=sys.stderr)
         return 2
     except RuntimeError as error:

@@ -121,7 +121,7 @@ def _check_whole(state: TrainState, tensors: dict[str, Tensor], info: dict[str, 
     if wrong := misfits(tensors, wanted):
         raise ValueError(f"was made by another version of ddim_lib: {'; '.join(wrong[:4])}")
     for name, value in tensors.items():
-        if not name.startswith("adam.") and not value.isfinite().all():
+        if not value.isfinite().all():
             raise ValueError(f"is damaged: {name} holds NaN or infinity")
         if name.endswith(".step") and value != info["step"]:
             raise ValueError(f"is damaged: {name} is {value.item():g} after {info['step']} steps")

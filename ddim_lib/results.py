@@ -34,16 +34,16 @@ def load_cells(path: Path, header: dict[str, Any], fields: set[str]) -> dict[str
         found = read_json(path)
         if found.get("json_sha256", (right := json_sha256(found))) != right:  # older files have no hash
             raise ValueError("it does not match its json_sha256")
-        cells = found["cells"]
-        damaged = [key for key, cell in cells.items() if not _finished(cell, fields, header)]
-    except (ValueError, KeyError, AttributeError) as error:
-        what = error if type(error) is ValueError else repr(error)
-        raise ValueError(f"{path} is damaged or no result file: {brief(what)}; {REMEDY}") from None
+        cells = found.get("cells")
+        if not isinstance(cells, dict) or not all(isinstance(cell, dict) for cell in cells.values()):
+            raise ValueError(f"its cells must be a JSON object of such objects, got {brief(repr(cells))}")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or no result file: {brief(error)}; {REMEDY}") from None
     differing = [key for key in header if found.get(key) != header[key]]
     if differing:
         other = ", ".join(f"{key} = {brief(repr(found.get(key)))} instead of {header[key]!r}" for key in differing)
         raise ValueError(f"{path} was made with {other}; {REMEDY}")
-    if damaged:
+    if damaged := [key for key, cell in cells.items() if not _finished(cell, fields, header)]:
         raise ValueError(f"{path} is damaged: {brief(repr(damaged[0]))} is no finished cell; {REMEDY}")
     return cells
 

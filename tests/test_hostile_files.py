@@ -316,6 +316,17 @@ def test_moments_that_would_be_stretched_to_fit_are_refused(tmp_path, name, valu
         readers.read_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "step"])
+def test_moments_that_are_not_finite_are_refused_by_name(tmp_path, name):
+    readers.write_checkpoint(tmp_path)
+    (path,) = tmp_path.glob("*.safetensors")
+    tensors, info = load_tensors(path)
+    tensors[f"adam.0.{name}"].fill_(float("nan"))
+    save_tensors(path, tensors, info)
+    with pytest.raises(WeightsError, match=rf"is damaged: adam\.0\.{name} holds NaN or infinity"):
+        readers.read_checkpoint(tmp_path)
+
+
 def test_a_folder_of_checkpoints_that_are_pipes_does_not_wait(tmp_path):
     for suffix in (".json", ".safetensors"):
         os.mkfifo(tmp_path / f"checkpoint-00000001{suffix}")
@@ -324,6 +335,14 @@ def test_a_folder_of_checkpoints_that_are_pipes_does_not_wait(tmp_path):
 
 
 # Results
+
+
+@pytest.mark.parametrize("cells", [None, [], 3, {"a": []}, {"a": None}], ids=repr)
+def test_cells_that_are_none_are_refused_in_words(tmp_path, cells):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(readers.HEADER | {"cells": cells}))
+    with pytest.raises(ValueError, match=re.escape(f"its cells must be a JSON object of such objects, got {cells!r};")):
+        load_cells(path, readers.HEADER, readers.FIELDS)
 
 
 @pytest.mark.parametrize("value", [None, True, "1.5", [1.5], float("nan"), float("inf"), 10**400, {}], ids=repr)
@@ -460,21 +479,23 @@ def test_every_address_in_the_library_is_https():
 
 
 def test_memory_that_is_too_small_is_one_line_and_other_faults_are_not_hidden(monkeypatch, capsys):
-    def fails(message):
+    def fails(error):
         def overheads(*args):
-            raise RuntimeError(message)
+            raise error
 
         return overheads
 
-    monkeypatch.setattr(commands, "overheads", fails("DefaultCPUAllocator: can't allocate memory: \n you tried"))
+    memory = RuntimeError("DefaultCPUAllocator: can't allocate memory: \n you tried")
+    monkeypatch.setattr(commands, "overheads", fails(memory))
     assert cli.main(["bench"]) == 2
     assert (
         capsys.readouterr().err
         == "error: the memory is too small: DefaultCPUAllocator: can't allocate memory:   you tried\n"
     )
-    monkeypatch.setattr(commands, "overheads", fails("a fault of the library"))
-    with pytest.raises(RuntimeError, match="a fault of the library"):
-        cli.main(["bench"])
+    for fault in (RuntimeError("a fault of the library"), ZeroDivisionError("a fault of the library")):
+        monkeypatch.setattr(commands, "overheads", fails(fault))
+        with pytest.raises(type(fault), match="a fault of the library"):
+            cli.main(["bench"])
 
 
 @pytest.mark.parametrize(
