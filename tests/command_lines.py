@@ -129,6 +129,8 @@ def problem(status, err):
     lines = [line.rsplit("\r")[-1] for line in err.split("\n") if line.strip()]  # without progress bars
     if "Traceback" in err:
         return f"a traceback: {err[-300:]}"
+    if "the memory is too small" in err:
+        return f"a blow-up of memory: {err[-300:]}"
     if status == 2 and not (lines and "error: " in lines[-1] and len(lines[-1]) < 1200):
         return f"no short error: {err[-300:]}"
     if status == 2 and not err.startswith("usage: ") and sum("error" in line for line in lines) != 1:

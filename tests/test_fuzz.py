@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import command_lines
 import pytest
 import readers
 from damage import HIDDEN
@@ -75,8 +78,20 @@ def tells_two_lines(folder):
     raise ValueError("x\ny")
 
 
+def takes_memory(folder):
+    raise ValueError("DefaultCPUAllocator: can't allocate memory")
+
+
 def believes_anything(folder):
     return (folder / "file").read_bytes()
+
+
+@pytest.fixture
+def limited_time():
+    before = signal.getsignal(signal.SIGALRM)
+    fuzz.limit_time()
+    yield
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(
@@ -84,23 +99,37 @@ def believes_anything(folder):
     [
         (fails_otherwise, "KeyError"),
         (hangs, "HangError"),
+        (takes_memory, "a blow-up of memory"),
         (tells_all, "no short line"),
         (tells_two_lines, "no short line"),
         (believes_anything, "read as another file, although it has a hash"),
     ],
 )
-def test_a_reader_with_a_fault_is_found(tmp_path, monkeypatch, read, outcome):
+def test_a_reader_with_a_fault_is_found(tmp_path, monkeypatch, limited_time, read, outcome):
     def reads(folder):
         return b"good" if (folder / "file").read_bytes() == b"good" else read(folder)
 
     faulty = Reader(write, reads, ValueError, {"altered": lambda folder, rng: (folder / "file").write_bytes(b"bad")})
     monkeypatch.setitem(readers.READERS, "faulty", faulty)
-    monkeypatch.setattr(fuzz, "SECONDS", 0.2)
-    fuzz.limit_time()
+    if read is hangs:
+        monkeypatch.setattr(fuzz, "SECONDS", 0.2)
     found, wrong = fuzz.fuzz_files("faulty", 1, 0, tmp_path)
     assert len(wrong) == 1
     assert outcome in wrong[0]
     assert list(found["altered"].values()) == [1]
+
+
+def test_a_command_that_fills_the_memory_is_found():
+    assert "a blow-up of memory" in command_lines.problem(2, "error: the memory is too small: can't allocate\n")
+    assert command_lines.problem(2, "error: --n must be at least 1, got 0\n") is None
+
+
+def test_every_module_that_reads_files_or_runs_a_command_is_in_the_fingerprint():
+    uses = re.compile(r"^from \.(reading|files) import|^def (run_|main)", re.MULTILINE)
+    modules = {path.stem for path in (ROOT / "ddim_lib").glob("*.py") if uses.search(path.read_text())}
+    assert len(modules) > 12
+    assert modules <= set(fuzz.READING.split())
+    assert all((ROOT / "ddim_lib" / f"{name}.py").exists() for name in fuzz.READING.split())
 
 
 @pytest.mark.parametrize("name", READERS)
