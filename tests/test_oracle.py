@@ -171,7 +171,7 @@ def test_a_point_set_without_points_is_refused(points):
 
 
 def test_a_covariance_that_is_indefinite_by_rounding_loses_its_negative_spread():
-    spreads = torch.tensor([[1.0, -1e-10], [-1e-10, 4.0]], dtype=torch.float64)
+    spreads = torch.tensor([[-1e-10, 1.0], [4.0, -1e-10]], dtype=torch.float64)
     found = GaussianMixture(torch.zeros(2, 2), torch.diag_embed(spreads))
     torch.testing.assert_close(found.covariances, torch.diag_embed(spreads.clamp(min=0)), atol=1e-15, rtol=0)
 
